@@ -25,7 +25,8 @@ from cascade.core.step_calls import FIRST_AUXILIARY
 from cascade.core.trail import Answer, Arm, Sample, Step
 
 __all__ = [
-    "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "unfinished_calls", "wait", "wait_async",
+    "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "unfinished_calls", "unplaced_calls", "wait",
+    "wait_async",
 ]  # fmt: skip
 
 Wait = Future[Any]
@@ -62,7 +63,7 @@ class Calling:
     `steps`: those before it, each with its escalation reason. `bound`: the most it may cost, in nano-USD; 0 if it was not
     computed. For a rung that is asked more than once, `taken`: the calls of this step before it, and `number`: the
     sample's, from 0 (None: a rung asked once, or the judge of a vote). `reviewed`: the step whose answer this call is to review;
-    it is not in `steps` yet. `auxiliary`: of an auxiliary call, how many of its step came before it.
+    it is not in `steps` yet. `auxiliary`: of an auxiliary call, how many of its step came before it. `beside`: those calls.
     """
 
     index: int
@@ -73,6 +74,7 @@ class Calling:
     number: int | None = None
     reviewed: Step | None = None
     auxiliary: int | None = None
+    beside: tuple[Sample, ...] = ()
 
     @property
     def place(self) -> int:
@@ -102,14 +104,22 @@ class Ended:
     """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered, nothing was answered, or usage was an estimate."""
     is_known: bool = True
     """Whether `steps` has all that was spent: not if a call was cut off before anything of its reply came."""
+    beside: tuple[Sample, ...] = ()
+    """The auxiliary calls that were made for a rung without a step: the request ended, or a budget did, before its own call."""
 
 
 def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:
-    """The calls of a step that was not completed, because the request was cut off in the middle of a vote.
+    """The calls of a step that was not completed, because the request was cut off in the middle of it.
 
     They are billed, and in none of the steps. `last`: the last call that was announced.
     """
-    return last.taken if last is not None and len(last.steps) == len(end.steps) else ()
+    taken = last.taken if last is not None and len(last.steps) == len(end.steps) else ()
+    return (*taken, *unplaced_calls(end)) if end.beside else taken
+
+
+def unplaced_calls(end: Ended) -> tuple[Sample, ...]:
+    """The auxiliary calls that stand with none of the steps."""
+    return tuple(one for one in end.beside if all(one not in step.auxiliaries for step in end.steps))
 
 
 class Track(Protocol):

@@ -25,7 +25,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 FACES = ("cli", "emulator", "gateway")
 HEAVY = {
     "aiohttp", "anthropic", "anyio", "click", "h11", "httpcore2", "httpx2", "jinja2", "json_repair", "jsonschema_rs", "numpy",
-    "pyarrow", "rich", "starlette", "typer", "uvicorn", "zstandard",
+    "openai", "pyarrow", "rich", "starlette", "typer", "uvicorn", "zstandard",
 }  # fmt: skip
 
 # Part of another's own interface: pydantic pins its core exactly and wants the other's TypedDict before Python 3.12; the SDK

@@ -115,7 +115,7 @@ def rates_of(samples: Sequence[Sample], loss: Loss) -> tuple[RateLine, ...]:
     lines = [rate_of(samples, loss)]
     for task, own in sorted(grouped(samples, lambda one: one.task)):
         lines.append(rate_of(own, loss, task))
-        ordered = sorted(own, key=lambda one: (not one.rung, one.index))
+        ordered = sorted(own, key=lambda one: (not one.rung, one.index, one.executed_by))
         for _, some in grouped(ordered, lambda one: one.answered_by):
             lines.append(replace(rate_of(some, loss, task, some[0].rung), executed_by=some[0].executed_by))
     return tuple(lines)

@@ -193,7 +193,7 @@ def _keys(number: int, event: _Calls) -> tuple[str, ...]:
         return (f"{at}/j{len(event.taken)}",)
     if isinstance(event, AskReview):
         return (f"{at}/r",)
-    return (f"{at}/a{event.number}",)
+    return (f"{at}/{event.kind}{event.number}",)  # one that was refused has no number
 
 
 def _until_refused(outcomes: tuple[Any, ...]) -> tuple[Any, ...]:

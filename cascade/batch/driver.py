@@ -131,7 +131,7 @@ class Driver:
             for page in self._sender.collect(wait=wait):
                 self._page = dict(page)
                 numbers = dict.fromkeys(int(key.partition("/")[0]) for key in self._page)
-                self._advance(map(self.store.item, numbers))
+                self._advance(self.store.some(list(numbers)))
                 self._page = {}
             if self._sender.is_under_way:
                 return False

@@ -101,22 +101,24 @@ class ItemStore:
 
     # items
 
-    def add(self, items: Sequence[Item]) -> None:
-        """Add items. Raises ConfigurationError if an id occurs twice."""
+    def add(self, items: Sequence[tuple[int, str, bytes]]) -> None:
+        """Add items: their number, name and request as JSON. Raises ConfigurationError if an id occurs twice."""
+        query = "INSERT OR IGNORE INTO items (n, id, state, request) VALUES (?, ?, 0, ?)"
         with transaction(self._database):
-            for item in items:
-                found = self._database.execute("SELECT n FROM items WHERE id = ?", (item.id,)).fetchone()
-                if found is not None:
-                    raise ConfigurationError(
-                        f"item {item.n + 1}: the id {item.id!r} occurs twice, first as item {found[0] + 1} (give each item an id of its own)"
-                    )
-                values = (item.n, item.id, encode_json(item.request))
-                self._database.execute("INSERT INTO items (n, id, state, request) VALUES (?, ?, 0, ?)", values)
+            added = self._database.executemany(query, items).rowcount
+            if added < len(items):
+                for number, name, _ in items:
+                    first = self._database.execute("SELECT n FROM items WHERE id = ?", (name,)).fetchone()[0]
+                    if first != number:
+                        raise ConfigurationError(
+                            f"input {number + 1}: the id {name!r} occurs twice, first at input {first + 1} (give each an id of its own)"
+                        )
 
-    def item(self, n: int) -> Item:
-        """One item."""
-        row = self._database.execute("SELECT n, id, request, state FROM items WHERE n = ?", (n,)).fetchone()
-        return _item(row)
+    def some(self, numbers: Sequence[int]) -> list[Item]:
+        """These items: no more than a page."""
+        marks = ",".join("?" * len(numbers))
+        query = f"SELECT n, id, request, state FROM items WHERE n IN ({marks}) ORDER BY n"  # noqa: S608 - question marks
+        return list(map(_item, self._database.execute(query, numbers).fetchall()))
 
     def unfinished(self) -> Iterator[Item]:
         """The items that are not done, in order."""

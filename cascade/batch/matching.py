@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cascade.batch.store import Part
-from cascade.claude.batches import BatchInfo, list_since, results
+from cascade.claude.batches import BatchInfo, list_since, results, retrieve
 from cascade.core.errors import BatchError
 from cascade.core.messages import Failure
 
@@ -53,9 +53,10 @@ class Matcher:
         has_time = self._clock() < since + self._settle_s
         undecided = False
         for info in self._candidates(client, part, known, latest=since + self._settle_s + _SKEW_S):
-            if info.status != "ended":
+            now = info if info.id in self._first else retrieve(client, info.id)  # it may have ended meanwhile
+            if info.id not in self._first and now.status != "ended":
                 undecided = True
-            elif (place := self._first_of(client, info)) is not None and part.contains(*place):
+            elif (place := self._first_of(client, now)) is not None and part.contains(*place):
                 return Found(info.id)
         if undecided or has_time:
             return Found()

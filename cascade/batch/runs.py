@@ -11,14 +11,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from cascade.batch.calls import encode_json
 from cascade.batch.database import lock_folder, make_folder, unlock
-from cascade.batch.items import Item, ItemStore
+from cascade.batch.items import ItemStore
 from cascade.batch.store import CALLS_FILE
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
@@ -114,10 +114,10 @@ def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[t
         "loaded": False, "policy": policy, "policy_name": settings.policy.name, "policy_hash": settings.policy.hash,
         "mode": settings.mode, "ratchet": settings.ratchet, "limit": settings.limit, "created_at": time.time(),
     })  # fmt: skip
-    digest, count = InputsDigest(), 0
+    digest, count = InputsDigest(name), 0
     rest = iter(inputs)
     while page := list(islice(rest, _PAGE)):
-        items = list(_items(name, page, count, digest))
+        items = [digest.add(number, named, request) for number, (named, request) in enumerate(page, count)]
         store.add(items)
         count += len(items)
     if not count:
@@ -125,22 +125,19 @@ def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[t
     store.set_meta({"loaded": True, "inputs": digest.value, "items": count})
 
 
-def _items(run: str, page: list[tuple[str | None, Request]], first: int, digest: InputsDigest) -> Iterator[Item]:
-    for number, (name, request) in enumerate(page, first):
-        named = name if name is not None else f"item-{number + 1}"
-        digest.add(named, request)
-        yield Item(number, named, replace(request, id=f"casc_{run}_{number}"))
-
-
 class InputsDigest:
-    """Tells whether inputs are those that a run was begun with."""
+    """Gives inputs their names and ids, and tells whether they are those that a run was begun with."""
 
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
+    def __init__(self, run: str) -> None:
+        self._run, self._digest = run, hashlib.sha256()
 
-    def add(self, name: str, request: Request) -> None:
-        """The next input."""
-        self._digest.update(encode_json((name, replace(request, id=""))))
+    def add(self, number: int, name: str | None, request: Request) -> tuple[int, str, bytes]:
+        """The next input as it is stored: number, name and request. Its request's id follows from run and number."""
+        named = name if name is not None else f"item-{number + 1}"
+        written = encode_json(replace(request, id=f"casc_{self._run}_{number}"))
+        self._digest.update(f"{len(named)} {len(written)} {named}".encode("utf-8", "replace"))
+        self._digest.update(written)
+        return number, named, written
 
     @property
     def value(self) -> str:

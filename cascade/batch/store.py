@@ -121,16 +121,15 @@ class CallStore:
         """
         known: list[tuple[str, str, bytes]] = []
         execute = self._database.execute
+        columns = "key, turn, endpoint, is_open, bytes, digest, params"
+        insert = f"INSERT OR IGNORE INTO calls ({columns}) VALUES (?, ?, ?, 1, ?, ?, ?)"  # noqa: S608 - no values in it
+        find = "SELECT id, digest, kind, outcome FROM calls WHERE key = ?"
         with transaction(self._database):
             for call in calls:
-                found = execute("SELECT id, digest, kind, outcome FROM calls WHERE key = ?", (call.key,)).fetchone()
-                if found is None:
-                    execute(
-                        "INSERT INTO calls (key, turn, endpoint, is_open, bytes, digest, params) VALUES (?, ?, ?, 1, ?, ?, ?)",
-                        (call.key, turn, call.endpoint, len(call.params), call.digest, call.params),
-                    )
+                values = (call.key, turn, call.endpoint, len(call.params), call.digest, call.params)
+                if execute(insert, values).rowcount:
                     continue
-                number, digest, kind, outcome = found
+                number, digest, kind, outcome = execute(find, (call.key,)).fetchone()
                 if digest != call.digest:
                     raise ConfigurationError(
                         f"{self._path}: the call {call.key} was sent with other parameters before (the inputs, the policy or"
@@ -236,24 +235,16 @@ class CallStore:
         """
         settled: list[tuple[str, str, bytes]] = []
         execute = self._database.execute
+        unread = "WHERE part = ? AND place = ? AND kind IS NULL AND NOT is_open"
+        again = f"UPDATE calls SET tries = tries + 1, is_open = 1 {unread} AND tries + 1 < ?"  # noqa: S608 - as above
+        final = f"UPDATE calls SET tries = tries + 1, kind = ?, outcome = ?, params = NULL {unread} RETURNING key, turn"  # noqa: S608
         with transaction(self._database):
             for place, kind, written, is_transient in outcomes:
-                found = execute(
-                    "SELECT id, key, turn, tries, kind, is_open FROM calls WHERE part = ? AND place = ?",
-                    (part.id, place),
-                ).fetchone()
-                if found is None or found[4] is not None or found[5]:
-                    continue  # read before
-                number, key, wanted, tries = found[:4]
-                if is_transient and tries + 1 < attempts:
-                    execute("UPDATE calls SET tries = tries + 1, is_open = 1 WHERE id = ?", (number,))
+                if is_transient and execute(again, (part.id, place, attempts)).rowcount:
                     continue
-                execute(
-                    "UPDATE calls SET tries = tries + 1, kind = ?, outcome = ?, params = NULL WHERE id = ?",
-                    (kind, written, number),
-                )
-                if wanted == turn:
-                    settled.append((key, kind, written))
+                found = execute(final, (kind, written, part.id, place)).fetchone()
+                if found is not None and found[1] == turn:  # None: it was read before
+                    settled.append((found[0], kind, written))
         return settled
 
     def unsettled(self, part: Part) -> list[int]:

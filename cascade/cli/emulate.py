@@ -46,6 +46,7 @@ def run_emulator(corpora: Sequence[Path], *, as_json: bool, **options: Any) -> N
             "anything else gets a canned answer" if options["canned"] else "and nothing else (--any answers all else)"
         )
         stderr.print(f"It answers the texts in {files}, as {models}; {beyond}.")
+        stderr.print(f"Rungs of provider openai: export OPENAI_BASE_URL={server.base_url}/v1 OPENAI_API_KEY=emulator")
         stderr.print("In another shell set this address and key, then for example:")
         stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
         stderr.print("Ctrl-C stops it.")

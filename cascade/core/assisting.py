@@ -14,7 +14,7 @@ from cascade.core.prices import Rates
 from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import Prompt
 
-__all__ = ["Assisted", "ask_auxiliary"]
+__all__ = ["Assisted", "ask_auxiliary", "auxiliary_call"]
 
 _KINDS = {"max_tokens": "truncated", "refusal": "refused", "model_context_window_exceeded": "overflow"}
 
@@ -49,6 +49,13 @@ def ask_auxiliary(
     if isinstance(sent, Refusal):
         return Assisted(None, refusal=sent)
     outcome: Reply | Failure = sent
+    call = auxiliary_call(kind, prompt, rates, outcome)
+    is_reply = isinstance(outcome, Reply)
+    return Assisted(call, outcome if is_reply else None, failure=None if is_reply else outcome)
+
+
+def auxiliary_call(kind: AuxiliaryKind, prompt: Prompt, rates: Rates, outcome: Reply | Failure) -> Sample:
+    """An auxiliary call as it stands on the trail."""
     if isinstance(outcome, Failure):
         verdict = Verdict("overflow" if outcome.kind == "overflow" else "failed", detail=outcome.summary)
     elif outcome.stop_reason in ("end_turn", "stop_sequence"):
@@ -56,9 +63,7 @@ def ask_auxiliary(
     else:
         kind_of = _KINDS.get(outcome.stop_reason, "malformed")
         verdict = Verdict(kind_of, detail=f"stop reason {outcome.stop_reason[:64]}")  # pyright: ignore[reportArgumentType]
-    call = Sample(
+    return Sample(
         0, f"{kind}:{prompt.rung.rung}", prompt.rung.model, verdict, sum(outcome.spent, outcome.usage),
         prices.total(rates, outcome.billed), outcome.attempts, outcome.latency_s, outcome.request_id, auxiliary=kind,
     )  # fmt: skip
-    is_reply = isinstance(outcome, Reply)
-    return Assisted(call, outcome if is_reply else None, failure=None if is_reply else outcome)

@@ -72,6 +72,8 @@ def needs_review(plan: Plan, task: str, step: Step, situation: Situation) -> Rev
     gate = plan.review_of(task)
     if gate is None or step.index >= gate.index or step.review is not None:
         return None
+    if step.handed is not None and step.handed.is_open:  # a plan, which nobody answered by
+        return None
     verdict, route = step.verdict, plan.policy.route(task)
     if verdict.source not in _OWN or verdict.confidence is None or verdict.closed or route.by_agreement[step.index]:
         return None

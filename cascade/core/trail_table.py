@@ -9,6 +9,7 @@ from cascade.core.text.tables import text_entry, text_list, text_table
 from cascade.core.voting import Vote
 
 if TYPE_CHECKING:
+    from cascade.core.prepared import Handed
     from cascade.core.trail import Review, Sample, Step, Verdict
 
 __all__ = ["trail_rows", "trail_text"]
@@ -58,11 +59,25 @@ def _step_row(number: int, step: Step, shipped: str | None) -> tuple[str, ...]:
 
 
 def _shown(step: Step) -> str:
-    """What was made of a step: how the samples voted, if there are any, else the verdict."""
+    """What was made of a step: how the samples voted, if there are any, else the verdict; and what passed to its rung."""
     vote = step.verdict.vote
     if vote is None:
-        return _verdict(step.verdict, is_estimate=step.usage.is_estimate)
-    return f"{step.verdict.kind}: {_vote_text(vote)}" if vote.members else _vote_text(vote)
+        shown = _verdict(step.verdict, is_estimate=step.usage.is_estimate)
+    else:
+        shown = f"{step.verdict.kind}: {_vote_text(vote)}" if vote.members else _vote_text(vote)
+    beside = [step.prepared.said] if step.prepared is not None else []
+    beside += [_handed_text(step.handed)] if step.handed is not None else []
+    return f"{shown} ({', '.join(beside)})" if beside else shown
+
+
+def _handed_text(handed: Handed) -> str:
+    if handed.kind == "doubt":
+        return "told the doubt"
+    if handed.executed_by is not None:
+        return f"its plan, answered by {handed.executed_by}"
+    if not handed.is_open:
+        return "its own answer, after its plan"
+    return "a plan, not answered" if handed.artifact is not None else "no plan"
 
 
 def _verdict(verdict: Verdict, *, is_estimate: bool) -> str:

@@ -120,7 +120,7 @@ def with_more(verdict: Verdict, message: Message) -> Verdict:
     if verdict.kind != "answered" or verdict.message is not None or not verdict.text:
         return verdict
     content = ({"type": "text", "text": verdict.text},)
-    return replace(verdict, message=replace(message, content=content, stop_reason="end_turn", stop_sequence=None))
+    return replace(verdict, message=Message(message.id, content, "end_turn", None, message.more))
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool, in_vote: bool) -> Verdict:

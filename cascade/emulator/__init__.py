@@ -1,11 +1,12 @@
-"""A loopback server with the Messages API that answers from a corpus: for tests, demos and replays over HTTP.
+"""A loopback server with the Messages API, and chat completions, that answers from a corpus: for tests, demos and replays over HTTP.
 
     with Emulator("corpus.jsonl.gz", faults="overloaded=0.1") as emulator:
         client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test")
 
 It refuses what the real API refuses, bills the recorded usage, and injects faults. A script answers what no corpus can:
 agent loops with tools. Read in this order: `server` (the listener), `connections` (HTTP), `api` (validation), `replies`,
-`scripting` and `answers` (their choice), `messages` (their form), `faults`.
+`scripting` and `answers` (their choice), `messages` (their form), `faults`. Chat completions are read (`chat`) into the Messages API's form and written
+(`completions`) out of it: other clients' `base_url` has `/v1`.
 """
 
 from __future__ import annotations

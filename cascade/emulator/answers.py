@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.samples import ORDERS
 from cascade.corpora import Corpus, RecordedReply, open_corpus, text_of
-from cascade.emulator.prompts import NAMES, UNRECORDED, group_answers, said_by_reviewer
+from cascade.emulator.prompts import NAMES, UNRECORDED, group_answers, plan_for, said_by_reviewer
 from cascade.emulator.requests import ApiError
 from cascade.emulator.schemas import example_of
 from cascade.logs import log_event
@@ -96,19 +96,32 @@ class Answers:
             if review is None:
                 return RecordedReply(answer=UNRECORDED)
             return RecordedReply(answer=said_by_reviewer(review.accepted), usage=review.usage)
+        if request.plan is not None:
+            return RecordedReply(answer=self._planned(request.text, str(request.plan.get("intent", ""))))
         model, text = request.model, request.text
         if replies := self._replies.get((model, text)):
             reply = self._next(request, replies, advance=advance)
             if reply.has_answer:
-                return reply
+                return RecordedReply(reply.confidence, plan_for(reply.answer)) if request.to_plan else reply
             problem = "the text of the reply was not recorded"
         else:
             problem = "no reply was recorded"
         if self._canned:
-            return _canned(request)
+            return (
+                _canned(request) if not request.to_plan else RecordedReply(_CONFIDENCE, plan_for(_canned_text(request)))
+            )
         sought = f"model {model!r}, last user turn {text[:80]!r}{'…' if len(text) > 80 else ''}"
         searched = f"{self._items} items of {len(self.models)} models"
         raise ApiError(404, "not_found_error", f"emulator: {problem} for {sought} (searched {searched}; {_HINT})")
+
+    def _planned(self, text: str, intent: str) -> object:
+        """The recorded answer to this text that begins with the plan's intent; the intent itself if there is none."""
+        recorded = [one for model in self.models for one in self._replies.get((model, text), ())]
+        for answer in (one.answer for reply in recorded for one in reply.every):
+            written = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, default=str)
+            if intent and written.startswith(intent):
+                return answer
+        return intent
 
     def _next(self, request: ApiRequest, recorded: list[RecordedReply], *, advance: bool) -> RecordedReply:
         samples = [sample for reply in recorded for sample in reply.every]
@@ -168,8 +181,12 @@ _CONFIDENCE = 0.9  # above the thresholds of the shipped policies
 
 
 def _canned(request: ApiRequest) -> RecordedReply:
-    text = f"[canned answer] The emulator has no recorded reply of {request.model} to this text."
+    text = _canned_text(request)
     return RecordedReply(_CONFIDENCE, text if request.schema is None else example_of(request.schema, text))
+
+
+def _canned_text(request: ApiRequest) -> str:
+    return f"[canned answer] The emulator has no recorded reply of {request.model} to this text."
 
 
 def _listed(sources: Source | Iterable[Source]) -> Iterable[Source]:

@@ -13,7 +13,14 @@ from cascade.corpora import text_of
 from cascade.emulator.caching import check_marks, prompt_tokens
 from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of
 from cascade.emulator.conversations import check_calls, check_thinking_blocks
-from cascade.emulator.prompts import NAMES, answer_to_review, answers_to_group, variant_of
+from cascade.emulator.prompts import (
+    NAMES,
+    answer_to_review,
+    answers_to_group,
+    asks_for_plan,
+    plan_to_execute,
+    variant_of,
+)
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
 from cascade.emulator.tools import check_tools
@@ -127,6 +134,8 @@ def read_request(
         answers_to_group(system, text),
         fields,
         answer_to_review(system, text),
+        asks_for_plan(system),
+        plan_to_execute(system),
     )
 
 

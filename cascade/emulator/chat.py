@@ -13,7 +13,14 @@ from cascade.emulator.api import triage_keys
 from cascade.emulator.caching import prompt_tokens
 from cascade.emulator.chat_schemas import check_strict
 from cascade.emulator.checks import list_of, object_of, refuse, shorten
-from cascade.emulator.prompts import NAMES, answer_to_review, answers_to_group, variant_of
+from cascade.emulator.prompts import (
+    NAMES,
+    answer_to_review,
+    answers_to_group,
+    asks_for_plan,
+    plan_to_execute,
+    variant_of,
+)
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.tools import NAME_64
 
@@ -79,6 +86,8 @@ def read_chat(body: object, *, names: Mapping[str, str] = NAMES) -> ApiRequest:
         answers_to_group(read.get("system"), text),
         read,
         answer_to_review(read.get("system"), text),
+        asks_for_plan(read.get("system")),
+        plan_to_execute(read.get("system")),
         {**read, "cache_control": {"type": "ephemeral"}},
     )
 

@@ -1,7 +1,8 @@
-"""Recognise what cascade asks by its system prompt: a variant of triage, the judge of a vote, or a review. Pure.
+"""Recognise what cascade asks by its system prompt: a variant of triage, the judge of a vote, a review, or a handoff. Pure.
 
 The emulator's judge groups answers whose words and numbers are the same (`same: normalized`), for it cannot read. For the same
-reason its reviewer accepts every answer of which no review was recorded.
+reason its reviewer accepts every answer of which no review was recorded. A plan has the recorded answer as its intent, and the answer
+by a plan is that intent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.grouping import RULES as JUDGE_RULES
+from cascade.core.handoff.words import is_plan_request, plan_in
 from cascade.core.review import RULES as REVIEW_RULES
 from cascade.core.text.answers import normalised
 from cascade.core.triage import RULES
@@ -22,7 +24,10 @@ __all__ = [
     "UNRECORDED",
     "answer_to_review",
     "answers_to_group",
+    "asks_for_plan",
     "group_answers",
+    "plan_for",
+    "plan_to_execute",
     "said_by_reviewer",
     "variant_of",
 ]
@@ -80,6 +85,31 @@ def said_by_reviewer(accepted: bool | None) -> str | dict[str, Any]:
     if accepted is None:
         return "I cannot say."
     return {"verdict": "accept" if accepted else "reject", "reason": "As it was recorded."}
+
+
+def asks_for_plan(system: object) -> bool:
+    """Whether a rung is asked for a plan in place of the answer."""
+    return any(is_plan_request(text) for text in _texts(system))
+
+
+def plan_to_execute(system: object) -> Mapping[str, Any] | None:
+    """The plan that a rung is asked to answer by; None if the request asks for something else."""
+    try:
+        return next((plan for text in _texts(system) if (plan := plan_in(text)) is not None), None)
+    except ValueError:
+        return None
+
+
+_MOST_INTENT = 1_000  # characters, well under what a plan may have
+
+
+def plan_for(answer: object) -> dict[str, Any] | None:
+    """The emulator's plan for a recorded answer; None for one that was declined."""
+    if answer is None:
+        return None
+    text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+    lists: dict[str, Any] = {"must_mention": [], "forbidden": []}
+    return {"intent": text[:_MOST_INTENT] or "Answer.", "tone": "as recorded", **lists, "next_action": ""}
 
 
 def _texts(system: object) -> Iterable[str]:

@@ -31,6 +31,7 @@ class ApiRequest:
     `schema`: of the answer, without the verdict around it; None if the answer is plain text. `variant`: the name of the
     triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that. `to_review`: the
     user's text and the answer that a reviewer is to read, if it is that.
+    `to_plan`: it asks for a plan in place of the answer; `plan`: the plan that is to be answered by, if it is that.
     `body`: as it was sent, of the chat completions API in the Messages API's form. `cached`: as the prompt cache reads it, if that is
     another.
     """
@@ -45,4 +46,6 @@ class ApiRequest:
     to_group: tuple[str, ...] | None = None
     body: Mapping[str, Any] = field(default_factory=dict[str, Any])
     to_review: tuple[str, str] | None = None
+    to_plan: bool = False
+    plan: Mapping[str, Any] | None = None
     cached: Mapping[str, Any] | None = None

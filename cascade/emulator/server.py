@@ -39,7 +39,7 @@ _STOP_S = 10.0
 
 
 class Emulator:
-    """A Messages API on loopback that answers from corpora or their paths. A context manager; it stops on exit.
+    """The Messages API and chat completions on loopback, answered from corpora or their paths. A context manager; it stops on exit.
 
     `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
     token. `canned`: unknown texts and models get an answer that says so. `script`: asked before the corpora (see

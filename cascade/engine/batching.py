@@ -271,9 +271,9 @@ def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, 
         )
     if given is None:
         return
-    digest = InputsDigest()
+    digest = InputsDigest(run.id)
     for number, (name, request) in enumerate(given):
-        digest.add(name if name is not None else f"item-{number + 1}", request)
+        digest.add(number, name, request)
     if digest.value != inputs:
         raise ConfigurationError(f"batch run {run.id}: it was begun with other inputs (choose another name)")
 

@@ -36,13 +36,13 @@ _Climb = Callable[[], Generator[Effect, Any, Answer[Any]]]
 
 
 def endpoint_of(client: Any) -> str:
-    """Where a driver's models are asked, as a part of keys: an emulator's answers are not for production. "" for the API itself.
+    """Where a driver's models are asked, as a part of keys: an emulator's answers are not for production.
 
     `client`: the caller's; None: one is made from the environment. A rung's own `base_url` is in the policy, and so in its hash.
     """
     named = os.environ.get("ANTHROPIC_BASE_URL") if client is None else getattr(client, "base_url", None)
-    url = str(named or "").rstrip("/")
-    return "" if url == _USUAL else url
+    urls = [str(url or "").rstrip("/") for url in (named, os.environ.get("OPENAI_BASE_URL"))]
+    return "\n".join("" if url == _USUAL else url for url in urls)
 
 
 def with_cache(runtime: Runtime, context: RequestContext, arguments: Arguments, endpoint: str) -> RequestContext:

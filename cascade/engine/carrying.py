@@ -76,11 +76,15 @@ class Conversation:
         planned = shipped.handed if shipped is not None and shipped.handed in new else None
         artifact = carried.artifact if planned is None else _storable(planned.artifact, self.policy.ledger)
         handoffs = carried.handoffs + len(new)
-        spoken: Block = {"role": "assistant", "content": answer.message.content or answer.text}
-        key = _key(self.request, (*self.request.messages, spoken), self.who)
-        if key is not None:
+        told = (
+            answer.text,
+            answer.message.content,
+        )  # callers send back either; of JSON the text may be spaced otherwise
+        turns = [(*self.request.messages, {"role": "assistant", "content": one}) for one in told if one]
+        keys = dict.fromkeys(key for one in turns if (key := _key(self.request, one, self.who)) is not None)
+        if keys:
             value = {"version": ARTIFACT_VERSION, "handoffs": handoffs, "artifact": artifact}
-            state.remember((key,), json.dumps(value, ensure_ascii=True), _seconds(self.policy.ledger))
+            state.remember(tuple(keys), json.dumps(value), _seconds(self.policy.ledger))
         if carried.handoffs <= MANY < handoffs:
             hint = "a conversation that always climbs is cheaper with a floor, or `sticky`"
             log_event("warning", "handoffs_many", policy=self.policy.name, handoffs=handoffs, hint=hint)

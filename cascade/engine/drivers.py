@@ -88,16 +88,14 @@ class _Driver(Generic[_Calling]):
 class Cascade(_Driver[Providers]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
 
-    `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made
-    from the environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off"
-    (default: `CASCADE_LEDGER`, else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share
-    (default: `CASCADE_STATE`, else memory). `cache`: where a policy with `cache` stores its answers, a path or `redis://…` (default:
-    `CASCADE_CACHE`, else a file under `CASCADE_HOME`). `hooks`: notified of each request. `clock` gives seconds from any origin,
-    `wall` Unix seconds. Safe to share between threads; also a context manager. Raises PolicyError if the policy cannot
-    be used, MissingExtra if a package that it needs is not installed.
-
-    The policy's file is read when the driver is made, the environment (key, `ANTHROPIC_BASE_URL`) when a client is made:
-    later changes of either need a new driver.
+    `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made from the
+    environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off" (default: `CASCADE_LEDGER`,
+    else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share (default: `CASCADE_STATE`, else memory).
+    `cache`: where a policy with `cache` stores its answers, a path or `redis://…` (default: `CASCADE_CACHE`, else a file under
+    `CASCADE_HOME`). `hooks`: notified of each request. `clock` gives seconds from any origin, `wall` Unix seconds. Safe to share
+    between threads; also a context manager. Raises PolicyError if the policy cannot be used, MissingExtra if a package is missing.
+    The policy's file is read when the driver is made, the environment (key, `ANTHROPIC_BASE_URL`) when a client is made: later
+    changes of either need a new driver.
     """
 
     _claude_type = Providers

@@ -13,12 +13,13 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
+from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation, Start
@@ -40,9 +41,10 @@ from cascade.core.events import (
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
-from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
+from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Sample, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
 from cascade.engine.cached import answer_once
+from cascade.engine.calls import Call, settle, spent_on
 from cascade.engine.effects import (
     Abandoned,
     Await,
@@ -67,25 +69,13 @@ _T = TypeVar("_T")
 
 Lifecycle = Generator[Effect, Any, Answer]
 
-_REPLY_LOST = frozenset({"timeout", "deadline"})
-"""Failures whose reply never came. It may have been billed, so a budget counts the most that the call may have cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call to be made. `bound`: the most it may cost, in nano-USD; 0 if nothing needs it."""
-
-    prompt: Prompt
-    rates: prices.Rates
-    bound: int
-    calling: Calling
-    is_triage: bool = True
-
 
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
+    __slots__ = (
+        "_beside", "_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -95,7 +85,8 @@ class RungCaller:
         self.tracks: Tracks = runtime.begin(context, task)
         self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
-        self._open: _Call | None = None  # whose reply is open
+        self._open: Call | None = None  # whose reply is open
+        self._beside: tuple[tuple[int, Sample], ...] = ()  # auxiliary calls that were made, with their rung
         self.is_known = True  # whether what was spent is in the steps
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
@@ -132,10 +123,10 @@ class RungCaller:
             return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
         if isinstance(event, AskAuxiliary):
             self._step_ends_at = self._time_out_at(event.index)  # of its answer's checks too
-            return (yield from self._make((self._auxiliary_call(event),), self._step_ends_at))[0]
+            return (yield from self._assist(event))
         return (yield from self._verify(event))
 
-    def _call(self, event: Ask) -> _Call:
+    def _call(self, event: Ask) -> Call:
         plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
         request = event.request or self.context.request
@@ -143,56 +134,70 @@ class RungCaller:
         rates = plan.rates[index]
         bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
-        return _Call(prompt, rates, bound, Calling(index, prompt.rung, event.steps, bound), is_triage)
+        return Call(prompt, rates, bound, Calling(index, prompt.rung, event.steps, bound), is_triage)
 
-    def _auxiliary_call(self, event: AskAuxiliary) -> _Call:
-        bound = self._bound(event.prompt, event.rates)
-        calling = Calling(event.index, event.prompt.rung, event.steps, bound, auxiliary=event.number)
-        return _Call(event.prompt, event.rates, bound, calling)
+    def _assist(self, event: AskAuxiliary) -> Generator[Effect, Any, Reply | Failure | Refusal | Early]:
+        """Make an auxiliary call, and remember it: its step may never be."""
+        bound, number = self._bound(event.prompt, event.rates), len(self._beside_of(event.index))
+        calling = Calling(event.index, event.prompt.rung, event.steps, bound, auxiliary=number)
+        call = Call(event.prompt, event.rates, bound, calling)
+        outcome = (yield from self._make((call,), self._step_ends_at))[0]
+        if isinstance(outcome, (Reply, Failure)):
+            made = auxiliary_call(event.kind, event.prompt, event.rates, outcome)
+            self._beside = (*self._beside, (event.index, made))
+        return outcome
 
-    def _sample_call(self, event: AskSamples, number: int) -> _Call:
+    def _beside_of(self, index: int) -> tuple[Sample, ...]:
+        return tuple(call for at, call in self._beside if at == index)
+
+    def beside(self, steps: Sequence[Step]) -> tuple[Sample, ...]:
+        """The auxiliary calls that were made for a rung without a step."""
+        return tuple(call for at, call in self._beside if all(step.index != at for step in steps))
+
+    def _sample_call(self, event: AskSamples, number: int) -> Call:
         plan, variant = self.context.plan, event.samples.variant(number)
         request = event.request or self.context.request
         prompt = self._marks.mark(build_prompt(plan.policy, event.index, request, variant), request)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
-        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
+        return Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
 
-    def _judge_call(self, event: AskJudge) -> _Call:
+    def _judge_call(self, event: AskJudge) -> Call:
         plan = self.context.plan
         prompt = build_judge_prompt(plan.policy, event.request or self.context.request, event.answers)
         bound = self._bound(prompt, plan.rates[0])
-        return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
+        return Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
 
-    def _review_call(self, event: AskReview) -> _Call:
+    def _review_call(self, event: AskReview) -> Call:
         plan, (*before, step) = self.context.plan, event.steps
         request = event.request or self.context.request
         prompt = build_review_prompt(plan.policy, event.reviewer, request, event.text or "")
         rates = plan.rates[event.reviewer]
         bound = self._bound(prompt, rates)
-        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
+        return Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
 
     def _bound(self, prompt: Prompt, rates: prices.Rates, *, streamed: bool = False) -> int:
         needed = self.reservation.has_budgets or self.runtime.needs_bounds
         return bound_of(rates, prompt, self.runtime.policy.retry.attempts, streamed=streamed) if needed else 0
 
     def _make(
-        self, calls: Sequence[_Call], time_out_at: float, *, early: bool = False
+        self, calls: Sequence[Call], time_out_at: float, *, early: bool = False
     ) -> Generator[Effect, Any, tuple[Reply | Failure | Refusal | Early, ...]]:
         """Make calls at the same time, each once every budget has room for it; the first Refusal holds for those after it.
 
         `early`: of a single call, send back its reply's first tokens; it is settled once `_finish` has finished it.
         """
         reservation = self.reservation
-        admitted, refusal = list[_Call](), None
-        is_sent, is_settled = False, False
+        admitted, refusal = list[Call](), None
+        is_sent, issettled = False, False
         try:
             for call in calls:
                 refusal = yield from self._admit(call)
                 if refusal is not None:
                     break
                 admitted.append(call)
-                waits = self.tracks.calling(call.calling)
+                beside = self._beside_of(call.calling.index) if self._beside else ()
+                waits = self.tracks.calling(replace(call.calling, beside=beside) if beside else call.calling)
                 if waits:
                     yield Await(waits)
             is_sent = True
@@ -204,19 +209,19 @@ class RungCaller:
                 outcomes: tuple[Reply | Failure, ...] = (first,)
             else:
                 outcomes = yield from _send(admitted, time_out_at)
-            is_settled = True
+            issettled = True
         except BaseException as error:
             # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
-            self.is_known = self.is_known and (is_settled or not is_sent or isinstance(error, NotSent))
-            if reservation.has_budgets and not is_settled:
+            self.is_known = self.is_known and (issettled or not is_sent or isinstance(error, NotSent))
+            if reservation.has_budgets and not issettled:
                 for call in admitted:
                     spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
                     reservation.settle(call.bound, spent)
             raise
         if reservation.has_budgets and admitted:
             # In one effect: a cancellation that arrives meanwhile is raised at the next one, when all are settled.
-            spent = [(call.bound, _spent(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
-            yield from self.run_blocking(partial(_settle, reservation, spent))
+            spent = [(call.bound, spent_on(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
+            yield from self.run_blocking(partial(settle, reservation, spent))
         refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
         return (*outcomes, *refused)
 
@@ -227,7 +232,7 @@ class RungCaller:
         outcome: Reply | Failure = yield Finishing(event.action, self.context.time_out_at)
         self._open = None
         if self.reservation.has_budgets:
-            yield from self.run_blocking(partial(_settle, self.reservation, [(call.bound, _spent(call, outcome))]))
+            yield from self.run_blocking(partial(settle, self.reservation, [(call.bound, spent_on(call, outcome))]))
         return outcome
 
     def abandon(self, error: BaseException) -> Step | None:
@@ -249,7 +254,7 @@ class RungCaller:
             reply.request_id,
         )  # fmt: skip
 
-    def _admit(self, call: _Call) -> Generator[Effect, Any, Refusal | None]:
+    def _admit(self, call: Call) -> Generator[Effect, Any, Refusal | None]:
         reservation, calling = self.reservation, call.calling
         if not reservation.has_budgets:
             return None
@@ -282,19 +287,7 @@ class RungCaller:
         return now + (self.context.time_out_at - now) / 2
 
 
-def _spent(call: _Call, outcome: Reply | Failure) -> int:
-    """What a call counts as, in nano-USD: its cost, or the most it may have cost if its reply was lost."""
-    cost = prices.total(call.rates, outcome.billed)
-    lost = isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts
-    return max(cost, call.bound) if lost else cost
-
-
-def _settle(reservation: BudgetReservation, spent: Sequence[tuple[int, int]]) -> None:
-    for bound, cost in spent:
-        reservation.settle(bound, cost)
-
-
-def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
+def _send(calls: Sequence[Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
     if len(calls) == 1:
         return ((yield Send(calls[0].prompt, time_out_at)),)
     return (yield SendAll(tuple(Send(call.prompt, time_out_at) for call in calls))) if calls else ()
@@ -336,20 +329,25 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
                 steps = answer.steps
             yield from turn.keep(answer)
         except ClimbError as error:
-            yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
+            beside = rung_caller.beside(error.steps)
+            yield from notify_ended(
+                rung_caller, Ended(error.steps, None, error, runtime.elapsed(context), beside=beside)
+            )
             raise
         except BaseException as error:  # nothing may be awaited any more
             left = rung_caller.abandon(error)
             if left is not None:  # it may have been observed already, by its first tokens
                 steps = (*(step for step in steps if step.index != left.index), left)
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
-            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=rung_caller.is_known)
+            known, beside = rung_caller.is_known, rung_caller.beside(steps)
+            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=known, beside=beside)
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
     is_ladder = context.arm in LADDER_ARMS
     estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
-    yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
+    beside = rung_caller.beside(answer.steps)
+    yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate, beside=beside))
     return answer
 
 

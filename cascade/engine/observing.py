@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.core.climb import Observation, Reading, climb
-from cascade.core.decision import Call, Situation
+from cascade.core.context import context_of, take_prepared
+from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
 from cascade.core.events import AskAuxiliary, Taking
-from cascade.core.sampling import take_step
 from cascade.core.trail import Answer, Step
 from cascade.engine.lifecycle import Effect, RungCaller, notify_ended
 from cascade.engine.runtime import RequestContext, Runtime
@@ -106,6 +106,7 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
     """Call every rung but the one that gave `answered`. A failed call, or a budget without room, ends it."""
     rung_caller = RungCaller(runtime, context, answered.task)
     checks = runtime.plan.checks_for(answered.task, context.checks, context.accept, context.request.tools)
+    prepared = context_of(runtime.plan, context.request, answered.task, Start())
     steps: list[Step] = []
     error: BaseException | None = None
     try:
@@ -113,7 +114,7 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
             if index == runtime.policy.top and rung == runtime.baseline.policy.ladder[0]:
                 break  # the baseline's reply is in the request's own record
             taking = Taking(runtime.plan, context.request, answered.task, checks, tuple(steps))
-            taken = yield from rung_caller.take(take_step(taking, Call(index)))
+            taken = yield from rung_caller.take(take_prepared(prepared, taking, index))
             if taken.step is not None:
                 steps.append(taken.step)
             stopped = taken.refusal is not None or taken.rejected is not None
@@ -124,9 +125,11 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
         answer, error = None, problem
     except BaseException as problem:  # nothing may be awaited any more
         raised = None if isinstance(problem, (GeneratorExit, CancelledError)) else problem
-        rung_caller.tracks.ended(Ended(tuple(steps), None, raised, runtime.elapsed(context)))
+        end = Ended(tuple(steps), None, raised, runtime.elapsed(context), beside=rung_caller.beside(steps))
+        rung_caller.tracks.ended(end)
         raise
-    yield from notify_ended(rung_caller, Ended(tuple(steps), answer, error, runtime.elapsed(context)))
+    beside = rung_caller.beside(steps)
+    yield from notify_ended(rung_caller, Ended(tuple(steps), answer, error, runtime.elapsed(context), beside=beside))
 
 
 def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], answered: Answer) -> Answer | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.budgets.gate import bound_of
+from cascade.core.context import build_summary_prompt, summarisers
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
@@ -51,6 +52,9 @@ class Loaded:
             calls = max(1 if own is None else 2 * own.max for own in samples)  # at most one judgement for each sample
             rates = (rates_of(rung), *(voters if calls > 1 else ()))
             total += calls * max(bound_of(one, prompt, policy.retry.attempts) for one in rates)
+        for settings, rung in summarisers(policy):
+            prompt = build_summary_prompt(rung, request, settings)
+            total += bound_of(rates_of(rung), prompt, policy.retry.attempts)
         return total
 
     def enter(self) -> AsyncCascade:

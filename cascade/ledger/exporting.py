@@ -23,7 +23,7 @@ _ROW_GROUP = 4_096  # rows in memory at once
 _TEXTS = (
     "request", "writer", "policy", "policy_hash", "prompt_hash", "task", "arm", "workflow", "customer", "key", "metadata",
     "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id", "variant",
-    "handed", "handed_version", "executed_by",
+    "auxiliary", "prepared", "handed", "handed_version", "executed_by",
     "answered_rung", "degraded", "abstained", "error", "certificate",
 )  # fmt: skip
 _NUMBERS = (
@@ -80,6 +80,7 @@ def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, 
         body.pop("handed")
         row = shared | {name: body[name] for name in (*_TEXTS, *_NUMBERS, *_FLOATS, *_FLAGS) if name in body}
         row |= {"step": step.index, "step_at": at, "failed_checks": _encode(step.failed_checks).decode()}
+        row |= {"prepared": None if step.prepared is None else _encode(step.prepared).decode()}
         if (vote := step.vote) is not None:
             row |= {"samples_asked": vote.asked, "samples_agreed": vote.agreed, "samples_needed": vote.agree}
         if (handed := step.handed) is not None:

@@ -18,7 +18,7 @@ from cascade.core.policy.operations import Ledger
 from cascade.core.step_calls import calls_of
 from cascade.core.trail import LADDER_ARMS, Answer, Sample, Step
 from cascade.forks import renew_in_children
-from cascade.hooks import Begun, Calling, Ended, Wait
+from cascade.hooks import Begun, Calling, Ended, Wait, unplaced_calls
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
 
 __all__ = [
@@ -52,7 +52,7 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedVote:
-    """Calls of a rung that is asked more than once, whose step is not complete. `first`: the first one's number within it."""
+    """Calls whose step is not complete: samples, or calls beside the rung's own. `first`: the first one's number among them."""
 
     index: int
     first: int
@@ -81,7 +81,8 @@ class RequestEnd:
 class PendingEntries:
     """Entries of one request that are written together or not at all. `entries`: how many; `first`: including the request's own.
 
-    `passed`: how many calls of the first of `steps` were passed on before, as an `unfinished` vote.
+    `passed`: how many calls of the first of `steps` were passed on before, as an `unfinished` vote; `passed_beside`: how many of its
+    auxiliary calls were, as `beside`.
     """
 
     context: RequestContext
@@ -94,6 +95,8 @@ class PendingEntries:
     wait: Wait | None = None
     passed: int = 0
     unfinished: UnfinishedVote | None = None
+    passed_beside: int = 0
+    beside: UnfinishedVote | None = None
 
     @property
     def is_awaited(self) -> bool:
@@ -163,7 +166,7 @@ class LedgerTrack:
     most the calls in flight. The last of them goes with its step.
     """
 
-    __slots__ = ("_clock", "_context", "_recorded", "_sampled", "_taken", "_writer")
+    __slots__ = ("_beside", "_clock", "_context", "_index", "_recorded", "_sampled", "_taken", "_writer")
 
     def __init__(
         self,
@@ -175,14 +178,16 @@ class LedgerTrack:
         self._writer, self._context, self._clock, self._sampled = writer, context, clock, sampled
         self._recorded = 0  # steps passed on
         self._taken: tuple[Sample, ...] = ()  # calls passed on of the step after them
+        self._beside = 0  # auxiliary calls passed on of that step
+        self._index = 0  # of the rung that was called last
 
     def calling(self, call: Calling) -> Wait | None:
         """Before each call. With `durability: commit` the call is announced, and what to wait for is returned."""
-        if self._writer.commits:
-            return self._record(call.steps, call=call)
-        if len(call.steps) > self._recorded or len(call.taken) > len(self._taken):
-            return self._record(call.steps, call=call)
-        return None
+        self._index = call.index
+        is_new = (
+            len(call.steps) > self._recorded or len(call.taken) > len(self._taken) or len(call.beside) > self._beside
+        )
+        return self._record(call.steps, call=call) if is_new or self._writer.commits else None
 
     def ended(self, end: Ended) -> Wait | None:
         """The request ended: an answer, an error or a cancellation. What will be audited is to be waited for."""
@@ -191,34 +196,49 @@ class LedgerTrack:
         asked = _asked(begun.request) if sampled is not None and self._context.content else None
         error = type(end.error).__name__ if end.error is not None else "cancelled" if end.answer is None else None
         unfinished = self._taken if len(end.steps) == self._recorded else ()
+        unfinished = (*unfinished, *unplaced_calls(end)) if end.beside else unfinished
         return self._record(
             end.steps,
             end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate, unfinished, sampled, asked),
+            beside=end.beside,
         )  # not the error itself: it keeps its frames, and they keep everything, alive
 
     def _record(
-        self, steps: tuple[Step, ...], *, call: Calling | None = None, end: RequestEnd | None = None
+        self,
+        steps: tuple[Step, ...],
+        *,
+        call: Calling | None = None,
+        end: RequestEnd | None = None,
+        beside: tuple[Sample, ...] = (),
     ) -> Wait | None:
-        context, passed, unfinished = self._context, 0, None
+        context, passed, passed_beside, unfinished = self._context, 0, 0, None
         new = steps[self._recorded :] if self._recorded else steps
         self._recorded = len(steps)
         first, context.is_first = context.is_first, False
         entries = first + (end is not None)
         if new:
             passed, self._taken = len(self._taken), ()
+            passed_beside, self._beside = self._beside, 0
             entries += len(new) - passed
             for step in new:
                 if step.samples or step.review is not None or step.auxiliaries:
                     entries += len(calls_of(step)) - 1
+            entries -= passed_beside
         if call is not None and len(call.taken) > len(self._taken):
             unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])
             self._taken = call.taken
             entries += len(unfinished.calls)
+        beside = (call.beside if call is not None else beside)[self._beside :]
+        further = UnfinishedVote(self._index, self._beside, beside) if beside else None
+        self._beside += len(beside)
+        entries += len(beside)
         announced = call if self._writer.commits else None
         entries += announced is not None
         at = self._clock()
         return self._writer.put(
-            PendingEntries(context, at, entries, first, new, announced, end, None, passed, unfinished)
+            PendingEntries(
+                context, at, entries, first, new, announced, end, None, passed, unfinished, passed_beside, further
+            )
         )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -173,7 +173,8 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
     `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. `auxiliary`: a call beside the rung's
     own, by its kind, see `core.prepared`; `variant` names the rung that was asked. Both are `more` too, and follow the entry that
-    completes the step. `handed`: on the entry that completes the step, what passed between rungs.
+    completes the step, unless an auxiliary call came before the step's own. On the entry that completes the step: `prepared`, how the
+    conversation was shortened, as `core.prepared.Prepared`, and `handed`, what passed between rungs.
     """
 
     index: int
@@ -207,6 +208,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     vote: VoteBody | None = None
     review: bool = False
     auxiliary: str | None = None
+    prepared: dict[str, Any] | None = None
     handed: HandedBody | None = None
 
     @property
@@ -366,7 +368,7 @@ class AuditRow(NamedTuple):
     flags: str
     degraded: str | None
     has_content: int
-    executed_by: str
+    executed_by: str = ""
 
 
 Row = tuple[int, float, Kind, str, bytes, bytes]

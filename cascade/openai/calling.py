@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cascade.core.errors import RequestError
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Retry, Rung
 from cascade.core.triage import Prompt
@@ -40,8 +41,14 @@ class OpenAIModels:
         return self._connections.of(rung)
 
     def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
-        """The rung's reply, or why there is none. `time_out_at`: seconds on the injected clock."""
-        client, params = self._connections.of(prompt.rung), parameters(prompt)
+        """The rung's reply, or why there is none. `time_out_at`: seconds on the injected clock.
+
+        A prompt that has no place there is rejected without a call. What a ladder is asked is looked at before the climb
+        (`core.carrying`); a summary of a conversation with documents is told here, and the climb goes on without it.
+        """
+        client, params = self._connections.of(prompt.rung), _parameters(prompt)
+        if isinstance(params, Failure):
+            return params
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
@@ -95,7 +102,9 @@ class AsyncOpenAIModels:
 
     async def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """As `OpenAIModels.call`."""
-        client, params = await self._connections.of(prompt.rung), parameters(prompt)
+        client, params = await self._connections.of(prompt.rung), _parameters(prompt)
+        if isinstance(params, Failure):
+            return params
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
@@ -127,6 +136,13 @@ class AsyncOpenAIModels:
     async def aclose(self) -> None:
         """Close the clients of the running loop."""
         await self._connections.aclose()
+
+
+def _parameters(prompt: Prompt) -> dict[str, Any] | Failure:
+    try:
+        return parameters(prompt)
+    except RequestError as fault:
+        return Failure("rejected", str(fault), status=400, attempts=0)
 
 
 def _timeout(seconds: float) -> Any:

@@ -51,6 +51,8 @@ def _reply_of(completion: Any, prompt: Prompt, request_id: str | None) -> Reply:
     if not calls and said.get("function_call"):
         raise Unreadable("a call in a form that is no longer used")
     text, refusal = said.get("content") or "", said.get("refusal")
+    if not isinstance(text, str):
+        raise TypeError("content")
     stop = _STOPS.get(finish, finish)
     if refusal:
         text, stop = str(refusal), "refusal"

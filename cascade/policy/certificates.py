@@ -107,7 +107,7 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
             _add(prompts, "judge", grouping.RULES)
     parts["prompts"] = prompts
     if panel:
-        models = {name: [[rung.model, rung.base_url] for rung in rungs] for name, rungs in panel.items()}
+        models = {name: [_voter(rung) for rung in rungs] for name, rungs in panel.items()}
         parts["models"] = [*parts["models"], models]
         parts["prices"] = [*parts["prices"], {name: [_prices(rung) for rung in rungs] for name, rungs in panel.items()}]
     decides = parts["thresholds"]
@@ -117,6 +117,10 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
     decides["samples"] = [_decisive(rung.samples, own) for rung in policy.ladder]
     # An omitted threshold means that agreement decides; it is not `never`, though both are None.
     decides["given"] = ["threshold" in rung.model_fields_set for rung in policy.ladder]
+
+
+def _voter(rung: Rung) -> list[str | None]:
+    return [rung.model, rung.base_url, *(() if rung.provider == "anthropic" else (rung.provider,))]
 
 
 def _asked(policy: Policy) -> list[tuple[Rung, Samples | None]]:

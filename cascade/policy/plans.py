@@ -139,7 +139,7 @@ def baseline_plan(plan: Plan) -> Plan:
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
+    rates = _rates(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
     tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     changed = {
         "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,

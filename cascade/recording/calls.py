@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
+from cascade.core.context import summarisers
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.plans import Plan
@@ -170,7 +171,7 @@ class RecordingPlan:
         by_name = {one.name: _hashed_settings(one) for one in self.respondents}
         baseline = [self.baseline, by_name.pop(BASELINE, None)]
         triage = self.respondents[0].policy.triage.model_dump()
-        return {"ladder": _hash([by_name, triage]), "baseline": _hash(baseline)}
+        return {"ladder": _hash([by_name, triage, *_trims(self.plan.policy)]), "baseline": _hash(baseline)}
 
 
 def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: str | None = None) -> RecordingPlan:
@@ -181,6 +182,9 @@ def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: s
     """
     plan = make_plan(policy)
     refuse_voted_reviews(plan)
+    if summarisers(policy):
+        hint = "record with a copy of the policy without it; a replay takes no notice of `prepare`"
+        raise ConfigurationError(f"prepare: a recording has no place for summaries ({hint})")
     names = [rung.rung for rung in policy.ladder]
     for rung in rungs:
         if rung not in names:
@@ -310,6 +314,13 @@ def _hashed_settings(one: Respondent) -> list[Any]:
     if settings.get("provider") == "anthropic":  # there was no other when journals and corpora first had this hash
         del settings["provider"]
     return [one.triage, settings]
+
+
+def _trims(policy: Policy) -> list[Any]:
+    """How the conversations are shortened, by task; nothing where they are not."""
+    every = {OTHER: policy.prepare, **{task.name: task.prepare for task in policy.tasks}}
+    found = {name: prepare.model_dump(mode="json") for name, prepare in every.items() if prepare is not None}
+    return [found] if found else []
 
 
 def _hash(value: object) -> str:

@@ -206,7 +206,7 @@ class Recorder:
 
     async def _record(self, item: Item) -> None:
         """Make the calls and checks that are missing of this item, one by one, and grade it once all are there."""
-        state, request, whole, goes_on = self._state, self._replies.request(item), True, self._caller.is_deferred
+        state, whole, goes_on = self._state, True, self._caller.is_deferred
         for respondent in self._replies.of(item):
             key = respondent.key(item.id)
             if key in self._journal.replies:
@@ -216,10 +216,8 @@ class Recorder:
             def entry_of(outcome: Reply | Failure, _: int, respondent: Respondent = respondent) -> dict[str, Any]:
                 return journal_entry(respondent, item.id, outcome)
 
-            if (
-                await self._caller.call(respondent, respondent.prompt(request), item.id, entry_of) is None
-                and not goes_on
-            ):
+            prompt = self._replies.prompt(item, respondent)
+            if await self._caller.call(respondent, prompt, item.id, entry_of) is None and not goes_on:
                 return
             whole = whole and key in self._journal.replies
         await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come

@@ -12,8 +12,10 @@ from typing import Any
 
 from msgspec import structs
 
+from cascade.core.context import trimmed_request
 from cascade.core.messages import Request
 from cascade.core.policy import Samples
+from cascade.core.triage import Prompt
 from cascade.corpora.items import Corpus, Item, RecordedCheck, RecordedGroups, RecordedReply
 from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent, reply_from_entry
 from cascade.recording.checking import CheckCounts, Checker
@@ -85,6 +87,13 @@ class Replies:
     def request(self, item: Item) -> Request:
         """The item's request."""
         return request_of(item)
+
+    def prompt(self, item: Item, respondent: Respondent) -> Prompt:
+        """What a respondent is asked, as live: a rung may be asked a shortened conversation, a baseline never is."""
+        policy, request = self._plan.plan.policy, request_of(item)
+        if respondent.index <= policy.top:
+            request = trimmed_request(policy, respondent.index, request, self.task(item))
+        return respondent.prompt(request)
 
     def task(self, item: Item) -> str:
         """The item's task, as live."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.core.context import not_recorded
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
@@ -290,6 +291,7 @@ def _notes(
     if options.against and (flags := [flag for flag, value in given.items() if value]):
         verb = "changes" if len(flags) == 1 else "change"
         yield f"{' and '.join(flags)} {verb} {mapped.mapping.plan.policy.name} only, not {options.against.name}"
+    yield from not_recorded(mapped.mapping.plan.policy)
     if "recorded" in (columns.manifest.extra or {}):
         below = ", ".join(mapped.mapping.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"

@@ -81,7 +81,8 @@ class State(Protocol):
     def remember(self, keys: Sequence[str], value: str, ttl_s: float) -> None:
         """Keep a short value under each of the keys for `ttl_s` seconds; it replaces what was there. It may be forgotten sooner.
 
-        Keys are kept as digests. The value is kept as it is: it must not hold anything of what users wrote.
+        Keys are kept as digests. The value is kept as it is: it must not hold anything of what users wrote,
+        unless the policy's ledger keeps content (`engine.carrying`).
         """
         ...
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
-from cascade.core.step_calls import call_at
+from cascade.core.step_calls import FIRST_AUXILIARY, call_at
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls
 from cascade.telemetry import names
@@ -115,7 +115,7 @@ class _Climb:
 
     def calling(self, call: Calling) -> None:
         """End the spans of the calls whose results are known, and start this call's."""
-        self._end_calls(call.steps, call.taken)
+        self._end_calls(call.steps, call.taken, call.beside)
         self._last = call
         shared = {**self._shared, names.PROVIDER: call.rung.provider, names.RUNG: self._rungs[call.index]}
         self._calls.append(_Call(self._instruments, call, shared, self._context))
@@ -125,7 +125,7 @@ class _Climb:
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
         why = None if end.answer is not None else _error_name(end.error)
-        self._end_calls(end.steps, ())
+        self._end_calls(end.steps, (), end.beside)
         for call in self._calls:
             call.end(None, None, why or names.CANCELLED)
         now, span, answer = self._instruments.wall(), self._span, end.answer
@@ -150,20 +150,24 @@ class _Climb:
         measured = {**self._shared, names.OPERATION: names.WORKFLOW, names.ERROR_TYPE: why}
         self._instruments.durations.record((now - self._started) / 1e9, _known(measured), self._context)
 
-    def _end_calls(self, steps: tuple[Step, ...], taken: tuple[Sample, ...]) -> None:
-        """End the spans of those that are in `steps`, or in `taken`, the calls of the step after them."""
+    def _end_calls(self, steps: tuple[Step, ...], taken: tuple[Sample, ...], beside: tuple[Sample, ...]) -> None:
+        """End the spans of those that are in `steps`, or in `taken` and `beside`, the calls of the step after them."""
         under_way: list[_Call] = []
         for call in self._calls:
             step = steps[call.step] if call.step < len(steps) else None
-            done = call_at(step, call.place) if step is not None else taken[call.place : call.place + 1]
-            if isinstance(done, tuple):
-                done = done[0] if done else None
+            done = call_at(step, call.place) if step is not None else _made(call.place, taken, beside)
             if done is not None:
                 completes = step is not None and call.place + 1 == (len(step.samples) or 1)
                 call.end(done, step if completes else None, names.CANCELLED)
             else:
                 under_way.append(call)
         self._calls = under_way
+
+
+def _made(place: int, taken: tuple[Sample, ...], beside: tuple[Sample, ...]) -> Sample | None:
+    """The call with this number within a step that is not complete; None if it is under way."""
+    calls, place = (taken, place) if place < FIRST_AUXILIARY else (beside, place - FIRST_AUXILIARY)
+    return calls[place] if place < len(calls) else None
 
 
 class _Call:

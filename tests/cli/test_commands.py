@@ -339,9 +339,9 @@ def test_policy_schema_is_the_loaders(run: Run) -> None:
     assert run("policy", "schema").json == policy_schema()
 
 
-@pytest.mark.parametrize("name", ["default", "classic", "support", "coding"])
+@pytest.mark.parametrize("name", ["default", "classic", "support", "coding", "customer-service"])
 def test_every_shipped_policy_checks_out(run: Run, name: str) -> None:
-    """All four are found by name from any directory."""
+    """All five are found by name from any directory."""
     ran = run("policy", "check", name)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"ok: {name}")

@@ -33,8 +33,12 @@ LISTED = {
     "claude-haiku-5-5": ["0.10", "0.50", "0.125", "0.20", "0.01"],
     "claude-sonnet-5-5": ["2", "10", "2.5", "4", "0.10"],
     "claude-opus-5-5": ["4", "20", "5", "8", "0.20"],
+    "gpt-6-luna": ["0.10", "0.50", "0.125", "0.125", "0.01"],
 }
-LONG = {"claude-haiku-5-5": (100_000, ["0.50", "2.50", "0.625", "1", "0.05"])}  # prompts above so many tokens
+LONG = {
+    "claude-haiku-5-5": (100_000, ["0.50", "2.50", "0.625", "1", "0.05"]),
+    "gpt-6-luna": (272_000, ["0.20", "0.75", "0.25", "0.25", "0.02"]),
+}  # prompts above so many tokens
 NAMES = ("input", "output", "write_5m", "write_1h", "read")
 
 
@@ -44,8 +48,9 @@ def tier(prices: list[str], factor: str = "1") -> RateTier:
 
 
 def rung(model: str, **more: Any) -> Rung:
-    """A rung with this model."""
-    return Rung.model_validate({"rung": "r", "model": model, "max_tokens": 1, **more})
+    """A rung with this model, of the vendor that its name says."""
+    provider = "openai" if model.startswith("gpt-") else "anthropic"
+    return Rung.model_validate({"rung": "r", "model": model, "max_tokens": 1, "provider": provider, **more})
 
 
 def listed(model: str, factor: str = "1") -> tuple[tuple[int, RateTier], ...]:
@@ -58,7 +63,8 @@ def shipped_models() -> list[str]:
     """Every model that a shipped policy names, found in the files."""
     policies = [load_policy(name) for name in names("policies")]
     on_ladders = {rung.model for policy in policies for rung in policy.ladder}
-    return sorted(on_ladders | {baseline_rung(policy).model for policy in policies})
+    beside = {rung.model for policy in policies for rung, _ in make_plan(policy).auxiliaries.values()}
+    return sorted(on_ladders | beside | {baseline_rung(policy).model for policy in policies})
 
 
 @pytest.mark.parametrize("model", shipped_models())
@@ -237,3 +243,29 @@ API: list[tuple[dict[str, Any], Usage]] = [
 def test_the_apis_usage_is_read_without_losing_a_token(api: dict[str, Any], usage: Usage) -> None:
     """Input excludes the cache; a write without its split is the 5m default; nulls are nothing."""
     assert Usage.from_api(api) == usage
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt-6-luna-turbo", "gpt-5-nano-of-ours", "ft:gpt-4o:us", "claude-haiku-5-5", "gemini-2.5-flash", "openai/gpt-6-luna", "",
+    ],
+)  # fmt: skip
+def test_another_vendors_model_is_found_by_its_exact_name_alone(name: str) -> None:
+    """In that vendor's table: neither by a prefix nor among the models of others."""
+    with pytest.raises(NoPrice, match=f"no price for model '{name}' of provider openai"):
+        rates_of(Rung.model_construct(rung="r", model=name, max_tokens=1, provider="openai"))
+
+
+def test_another_vendors_dated_name_has_the_models_price() -> None:
+    """As its table lists it."""
+    assert rates_of(rung("gpt-6-luna-2026-10-01")) == rates_of(rung("gpt-6-luna"))
+    assert rates_of(rung("gpt-4.1-2025-04-14")).tiers == ((0, tier(["2", "8", "2", "2", "0.5"])),)
+
+
+def test_in_a_batch_run_another_vendors_model_is_called_live_at_list_price() -> None:
+    """Message Batches has only Claude models; the summariser costs what it costs live."""
+    policy = load_policy("customer-service")
+    (_, live), (_, batch) = (make_plan(policy, batch=one).auxiliaries["summariser"] for one in (False, True))
+    assert batch == live
+    assert make_plan(policy, batch=True).rates != make_plan(policy).rates

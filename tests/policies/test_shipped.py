@@ -17,7 +17,7 @@ from cascade.policy.shipped import names, shipped
 
 from .conftest import Classify
 
-POLICIES = ("classic", "coding", "default", "support")
+POLICIES = ("classic", "coding", "customer-service", "default", "support")
 TRIO = ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5")
 OLD_TRIO = ("claude-haiku-4-5", "claude-sonnet-4-6", "claude-opus-4-7")
 
@@ -29,7 +29,7 @@ def file_of(name: str) -> Path:
     return path
 
 
-def test_four_policies_ship() -> None:
+def test_five_policies_ship() -> None:
     """Every policy that ships is tested here, and every one tested here ships."""
     assert names("policies") == POLICIES
 

@@ -14,6 +14,11 @@ import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
@@ -22,6 +27,7 @@ from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
+from cascade.telemetry import OpenTelemetry, Prometheus
 from tests.live.conftest import Asking, Clock, Emulate, corpus, item, ladder, reply
 from tests.response_cache.conftest import Drive, cached, echo
 
@@ -211,7 +217,8 @@ class TestMessages:
         for _ in range(2):
             with driver.messages.stream(**body, **self.ON) as stream:
                 texts.append("".join(stream.text_stream))
-                kinds.append(stream.get_final_message().cascade.cache)
+                final: Any = stream.get_final_message()
+                kinds.append(final.cascade.cache)
         whole = driver.messages.create(**body, **self.ON)
         assert kinds == ["miss", "hit"]
         assert texts == [whole.content[0].text] * 2
@@ -220,12 +227,9 @@ class TestMessages:
     def test_a_header_turns_it_off_and_a_wrong_one_is_an_error(self, drive: Drive) -> None:
         """`x-cascade-cache` is on or off."""
         driver = drive(cached())
-        off = {"extra_headers": {"x-cascade-cache": "off"}}
-        assert [driver.messages.create(**self.BODY, **more).cascade.cache for more in ({}, off, {})] == [
-            "miss",
-            None,
-            "hit",
-        ]
+        off: dict[str, Any] = {"extra_headers": {"x-cascade-cache": "off"}}
+        ways: list[dict[str, Any]] = [{}, off, {}]
+        assert [driver.messages.create(**self.BODY, **more).cascade.cache for more in ways] == ["miss", None, "hit"]
         with pytest.raises(RequestError, match="x-cascade-cache: must be on or off"):
             driver.messages.create(**self.BODY, extra_headers={"x-cascade-cache": "yes"})
 
@@ -401,3 +405,21 @@ def test_the_async_driver_reads_what_the_sync_one_stored(drive: Drive, echoing: 
 
     again = asyncio.run(ask())
     assert (again.cache, again.text) == ("hit", first.text)
+
+
+def test_hooks_see_a_hit_as_a_request_without_a_call(asking: Asking, emulate: Emulate) -> None:
+    """Prometheus counts it under its arm, OpenTelemetry has a span without calls below it."""
+    registry, spans, tracers = CollectorRegistry(), InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    driver = asking(cached(), emulate(), hooks=[Prometheus(registry), OpenTelemetry(tracers, MeterProvider())])
+    for _ in range(2):
+        driver.ask("sure")
+    driver.close()
+    labels = {"policy": "live", "task": "other", "outcome": "answered"}
+    counted = {
+        arm: registry.get_sample_value("cascade_requests_total", {**labels, "arm": arm}) for arm in ("cascade", "cache")
+    }
+    assert counted == {"cascade": 1, "cache": 1}
+    assert [span.name.partition(" ")[0] for span in spans.get_finished_spans()].count("chat") == 1
+    assert len(spans.get_finished_spans()) == 3
+    tracers.shutdown()

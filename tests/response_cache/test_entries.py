@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.core.messages import Message, Usage
@@ -31,6 +31,7 @@ ENTRIES = st.builds(
 )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(ENTRIES)
 def test_an_entry_comes_back_as_it_was_stored(entry: Entry) -> None:
     """All of its values, and the message's."""
@@ -42,6 +43,7 @@ def test_an_entry_comes_back_as_it_was_stored(entry: Entry) -> None:
     assert (found.message and found.message.more) == (entry.message and entry.message.more)
 
 
+@settings(max_examples=50)
 @given(ENTRIES, st.data())
 def test_a_damaged_entry_is_never_half_read(entry: Entry, data: st.DataObject) -> None:
     """A value of another type, a missing name, another version, or cut bytes: a miss, and no error."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.core.equal_requests import OF_THE_CALLER, Asked, is_cached, key_of
 from cascade.core.errors import RequestError
 from cascade.core.messages import Request
+from cascade.engine.cached import endpoint_of
 from cascade.response_cache.identities import identities_of
 from tests.live.conftest import ladder
 
@@ -67,12 +69,14 @@ def copied(asked: Asked) -> Asked:
     return replace(asked, request=replace(request, id="another", **parts))
 
 
+@settings(max_examples=40)
 @given(ASKED)
 def test_equal_requests_share_a_key_whatever_the_order_of_their_names(asked: Asked) -> None:
     """A request and a copy of it with its names in another order: their ids do not matter."""
     assert key_of(asked) == key_of(copied(asked)) is not None
 
 
+@settings(max_examples=40)
 @given(ASKED, st.data())
 def test_requests_that_differ_in_any_one_thing_do_not_share_a_key(asked: Asked, data: st.DataObject) -> None:
     """Each part of a request is given another value in turn: the key changes exactly if the value does."""
@@ -184,3 +188,18 @@ def test_a_function_of_a_module_is_identified_by_its_name_and_code() -> None:
 def test_a_function_whose_surroundings_decide_is_not_identified(check: Callable[[str], bool]) -> None:
     """It is named, so that the caller can be told."""
     assert identities_of([is_short, check]) == check.__name__
+
+
+def test_the_endpoint_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator's answers are never returned in production; the API itself has one name, however it is reached."""
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    clients = [
+        SimpleNamespace(base_url=url)
+        for url in ("https://api.anthropic.com", "http://127.0.0.1:1", "http://127.0.0.1:1/")
+    ]
+    usual, emulator, same_emulator = map(endpoint_of, clients)
+    assert usual == endpoint_of(None) != emulator == same_emulator
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    assert endpoint_of(None) == emulator
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
+    assert len({endpoint_of(None), endpoint_of(clients[0]), emulator, usual}) == 4

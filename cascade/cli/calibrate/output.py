@@ -20,6 +20,7 @@ from cascade.cli.calibrate.samples import (
     threshold_json,
 )
 from cascade.cli.output import stdout, table
+from cascade.core.context import not_recorded
 from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.cold import cold_notes
@@ -134,6 +135,7 @@ def notes_of(result: Calibration) -> list[str]:
     policy = result.options.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
         notes.append(differ)
+    notes += not_recorded(policy) if policy is not None else ()
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
     for task in sorted(result.own_tasks - defined):
         notes.append(

@@ -107,10 +107,12 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     )
     for rung, rates in zip(policy.ladder, plan.rates, strict=True):
         ships = "always" if rung is policy.ladder[-1] else _ships_at(rung)
-        rungs.add_row(rung.rung, rung.model, ships, f"{rung.max_tokens:,}", _thinking(rung), *_prices(rates))
+        rungs.add_row(rung.rung, _model(rung), ships, f"{rung.max_tokens:,}", _thinking(rung), *_prices(rates))
     for voter in policy.panel:
         vote = f"vote at {voter.rung}"
-        rungs.add_row("", voter.model, vote, f"{voter.max_tokens:,}", _thinking(voter), *_prices(rates_of(voter)))
+        rungs.add_row("", _model(voter), vote, f"{voter.max_tokens:,}", _thinking(voter), *_prices(rates_of(voter)))
+    for one, rates in plan.auxiliaries.values():
+        rungs.add_row(one.rung, _model(one), "summarises", f"{one.max_tokens:,}", _thinking(one), *_prices(rates))
     stdout.print(rungs)
     for line in each_samples(policy):
         stdout.print(line)
@@ -134,6 +136,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     )
     for line in _operation(policy, plan):
         stdout.print(line)
+
+
+def _model(rung: Rung) -> str:
+    return rung.model if rung.provider == "anthropic" else f"{rung.model} ({rung.provider})"
 
 
 def _operation(policy: Policy, plan: Plan) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""What a policy does beside its ladder where it is told to, in words: early stop, handoff, bypass, sticky. For `policy check`, `show`, `explain`."""
+"""What a policy does beside its ladder where it is told to, in words: early stop, contexts, handoff, bypass, sticky. For `policy check`, `show`, `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from cascade.core.context import describe_prepare, not_recorded
 from cascade.core.early import can_close, can_refuse
 from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
@@ -16,11 +17,13 @@ _ANY = Request(messages=())  # early stop asks only whether a request has tools
 
 
 def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """A line for each of these that is in force. `tasks`: those that early stop and handoffs are told for."""
+    """A line for each of these that is in force. `tasks`: those that early stop, contexts and handoffs are told for."""
     tasks = tuple(tasks)
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
-    yield from _handoffs(policy, tasks)
+    yield from _by_task("prepare", tasks, lambda task: describe_prepare(policy, task))
+    yield from (f"note: {note}" for note in not_recorded(policy))
+    yield from _by_task("handoff", tasks, lambda task: _handoff(policy, task))
     if policy.bypass is not None:
         yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
     if policy.sticky is not None:
@@ -32,15 +35,20 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
         )
 
 
-def _handoffs(policy: Policy, tasks: tuple[str, ...]) -> Iterator[str]:
-    """A line for each handoff, with its tasks where not all of them have it."""
+def _handoff(policy: Policy, task: str) -> str | None:
+    text = handoff_text(policy, task)
+    return None if text is None else f"{text}; replay and calibrate leave it out"
+
+
+def _by_task(what: str, tasks: tuple[str, ...], text_of: Callable[[str], str | None]) -> Iterator[str]:
+    """A line for each way in which tasks have it, with the tasks where not all of them have it so."""
     found: dict[str | None, list[str]] = {}
     for task in tasks:
-        found.setdefault(handoff_text(policy, task), []).append(task)
+        found.setdefault(text_of(task), []).append(task)
     for text, some in found.items():
         if text is not None:
             of = "" if len(found) == 1 else f" of {', '.join(some)}"
-            yield f"handoff{of}: {text}; replay and calibrate leave it out"
+            yield f"{what}{of}: {text}"
 
 
 def notes_of(policy: Policy) -> list[str]:

@@ -13,6 +13,7 @@ from cascade.cli.savings import ledger as ledger_view
 from cascade.cli.savings import workload as workload_view
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
 from cascade.core.errors import LedgerError, PolicyError, UsageExportError
+from cascade.core.handoff.passing import carries_plans
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.costs import read_since
@@ -147,6 +148,7 @@ def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport
         raise UsageExportError("both were given", where="USAGE, --workload", hint="give only one")
     policy, book = _policy_and_prices(options, options.policy or default_policy())
     _refuse_reviews(policy)
+    _refuse_plans(policy)
     export = read_usage(options.usage, read_map(options.columns))
     if options.requests is not None:
         export = with_requests(export, options.requests)
@@ -176,6 +178,16 @@ def _refuse_reviews(policy: Policy) -> None:
                 key=key,
                 hint="record the reviews and run `cascade calibrate`, or project the bill of the policy without the review",
             )
+
+
+def _refuse_plans(policy: Policy) -> None:
+    if carries_plans(policy):
+        raise PolicyError(
+            "a bill is not projected for a policy with plans: a usage export does not tell how long they would be",
+            where=f"policy {policy.name!r}",
+            key="handoff",
+            hint="project the bill of the policy with `handoff: none`",
+        )
 
 
 def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:

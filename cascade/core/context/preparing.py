@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from cascade.core.assisting import Assisted, ask_auxiliary
 from cascade.core.context.measuring import CHARACTERS_PER_TOKEN, characters, characters_of_json
+from cascade.core.context.settings import summariser
 from cascade.core.context.summarising import Summarised, build_summary_prompt, needs_summary, with_summary
 from cascade.core.context.trimming import trim
 from cascade.core.context.turns import Parts
-from cascade.core.decision import Start
-from cascade.core.events import Event, Sent, Taking
+from cascade.core.decision import Call, Start
+from cascade.core.events import Event, Sent, Stepping, Taking
 from cascade.core.messages import Request
 from cascade.core.models import rules_of
 from cascade.core.plans import Plan
@@ -20,12 +21,13 @@ from cascade.core.policy.economy import Summarize, Trim
 from cascade.core.policy.ladder import asked_as
 from cascade.core.prepared import Prepared
 from cascade.core.prices import Rates
+from cascade.core.sampling import take_step
 from cascade.core.step_calls import with_auxiliary
 from cascade.core.tools import history_for
 from cascade.core.trail import Sample, Step
 from cascade.core.triage import build_prompt
 
-__all__ = ["Context", "context_of"]
+__all__ = ["Context", "context_of", "take_prepared", "trimmed_request"]
 
 _WINDOW_CHARACTERS = 3
 """Characters that a token of a context window holds here: the newer models count about 30 % more tokens than characters / 4."""
@@ -100,7 +102,9 @@ class Context:
     def with_spent(self, step: Step) -> Step:
         """The step with the summary's call, if that stands with none yet."""
         call, self._beside = self._beside, None
-        return step if call is None else with_auxiliary(step, call)
+        if call is None:
+            return step
+        return replace(with_auxiliary(step, call), auxiliaries=(call, *step.auxiliaries))  # it was made first
 
     def notes(self, steps: Sequence[Step]) -> Iterator[str]:
         """What the caller is told: which rungs were not asked the whole conversation, and why there is no summary."""
@@ -121,18 +125,12 @@ class Context:
         )
 
     def _trimmed(self, index: int, settings: Trim) -> _Asked:
-        room = room_of(self._plan.policy, index, self._request, self._task, settings.max_tokens)
-        if room is None:
-            return self._request, None
         kept = self._start.kept if index == self._start.index else frozenset[str]()
-        trimmed = trim(history_for(self._request.messages, kept), room, settings.keep_turns)
-        if trimmed.prepared is None:  # what it is not asked of others' thinking, the prompt leaves out in any case
-            return self._request, None
-        return replace(self._request, messages=trimmed.messages), trimmed.prepared
+        return _trimmed(self._plan.policy, index, self._request, self._task, settings, kept)
 
     def _summarise(self, taking: Taking, index: int, settings: Summarize, parts: Parts) -> Generator[Event, Sent, None]:
-        rung, rates = summariser_of(self._plan, settings)
-        prompt = build_summary_prompt(rung, self._request, parts, settings.max_tokens)
+        rung, rates = _priced_summariser(self._plan, settings)
+        prompt = build_summary_prompt(rung, self._request, settings)
         came = yield from ask_auxiliary(taking, index, "summary", prompt, rates)
         self._beside = came.call
         if came.call is None and came.refusal is None:
@@ -140,7 +138,34 @@ class Context:
         self._problem = _problem_of(came, rung)
         if not self._problem and came.reply is not None:
             self._summarised = with_summary(self._request.messages, parts, came.reply.text)
+            self._asked.clear()  # a reviewer may have been given the original before there was a summary
             self._problem = "" if self._summarised is not None else "it would not be shorter than what it stands for"
+
+
+def take_prepared(context: Context | None, taking: Taking, index: int) -> Stepping:
+    """Ask the rung at `index` as a climb would: with its request prepared."""
+    if context is None:
+        return (yield from take_step(taking, Call(index)))
+    taken = yield from take_step((yield from context.prepare(taking, index)), Call(index))
+    return taken if taken.step is None else replace(taken, step=context.marked(taken.step))
+
+
+def trimmed_request(policy: Policy, index: int, request: Request, task: str) -> Request:
+    """The request as the rung at `index` is asked where nothing but trimming is done: for a recording."""
+    prepare = policy.route(task).prepare
+    if prepare is None or prepare.trim is None:
+        return request
+    return _trimmed(policy, index, request, task, prepare.trim, frozenset())[0]
+
+
+def _trimmed(policy: Policy, index: int, request: Request, task: str, settings: Trim, kept: frozenset[str]) -> _Asked:
+    room = _room_of(policy, index, request, task, settings.max_tokens)
+    if room is None:
+        return request, None
+    trimmed = trim(history_for(request.messages, kept), room, settings.keep_turns)
+    if trimmed.prepared is None:  # without others' thinking it fits: the prompt leaves that out in any case
+        return request, None
+    return replace(request, messages=trimmed.messages), trimmed.prepared
 
 
 def _problem_of(came: Assisted, rung: Rung) -> str:
@@ -154,20 +179,19 @@ def _problem_of(came: Assisted, rung: Rung) -> str:
     return f"that of {rung.rung} ({rung.model}) is {verdict.kind}{detail}"
 
 
-def summariser_of(plan: Plan, settings: Summarize) -> tuple[Rung, Rates]:
-    """The rung that summarises, with its prices: one beside the ladder, or on it; the first rung if none is named."""
+def _priced_summariser(plan: Plan, settings: Summarize) -> tuple[Rung, Rates]:
+    """The rung that summarises: one beside the ladder, or on it, the first if none is named. With its prices."""
     if isinstance(settings.by, Rung):
         return plan.auxiliaries[settings.by.rung]
-    ladder = plan.policy.ladder
-    index = next((index for index, rung in enumerate(ladder) if rung.rung == settings.by), 0)
-    return ladder[index], plan.rates[index]
+    rung = summariser(plan.policy, settings)
+    return rung, plan.rates[plan.policy.ladder.index(rung)]
 
 
 def _keeps_original(settings: Summarize, plan: Plan, index: int) -> bool:
     return plan.policy.ladder[index].rung in settings.original_for
 
 
-def room_of(policy: Policy, index: int, request: Request, task: str, max_tokens: int | None) -> int | None:
+def _room_of(policy: Policy, index: int, request: Request, task: str, max_tokens: int | None) -> int | None:
     """How many characters of conversation the rung at `index` has room for, beside system prompt, tools and reply; None if unlimited.
 
     `max_tokens` bounds the whole prompt, the context window prompt and reply together. Of a model that is not known, only

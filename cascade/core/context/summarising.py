@@ -59,8 +59,9 @@ def needs_summary(messages: tuple[Block, ...], settings: Summarize) -> Parts | N
     return parts if parts.head < parts.kept else None
 
 
-def build_summary_prompt(rung: Rung, request: Request, parts: Parts, max_tokens: int) -> Prompt:
-    """What a rung is asked for the summary of the older turns. `max_tokens`: room for it. Images and documents go beside the JSON."""
+def build_summary_prompt(rung: Rung, request: Request, settings: Summarize) -> Prompt:
+    """What a rung is asked for the summary of the older turns. Images and documents go beside the JSON."""
+    parts = parts_of(request.messages, settings.keep_turns)
     seen: list[Block] = []
     asked: dict[str, Any] = {"system": shown(request.system, seen)} if request.system else {}
     asked["task"] = [shown(message["content"], seen) for message in _messages(request.messages, parts, 0, parts.head)]
@@ -75,7 +76,7 @@ def build_summary_prompt(rung: Rung, request: Request, parts: Parts, max_tokens:
         ({"role": "user", "content": content},),
         ({"type": "text", "text": RULES},),
         None,
-        room_for(rung, max_tokens),
+        room_for(rung, settings.max_tokens),
         request.metadata.get("user_id"),
     )
 

@@ -114,9 +114,10 @@ class _Run:
         if verdict.kind == "answered" and step.index != policy.top:  # the rule decides by what the planning rung said
             said = step.verdict
             verdict = replace(verdict, confidence=said.confidence, source=said.source, self_reported=said.self_reported)
+        value = verdict.data  # JSON; `accept` makes the caller's type of it
         verdict = apply_checks(verdict, self.taking.checks.functions, self.taking.checks.accept)
         if verdict.kind == "answered" and verdict.text is not None:
-            broken = broken_by(artifact, verdict.text, verdict.data if self._is_json else None)
+            broken = broken_by(artifact, verdict.text, value)
             if broken:
                 verdict = replace(verdict, failed_checks=(*verdict.failed_checks, *broken), data=None)
         handed = replace(_handed(artifact), executed_by=rung.rung, model=rung.model, is_open=False)
@@ -139,10 +140,6 @@ class _Run:
     def _call(self, step: Step, kind: AuxiliaryKind, index: int, request: Any) -> Generator[Event, Sent, Assisted]:
         prompt = build_prompt(self.plan.policy, index, request, triage=False)
         return (yield from ask_auxiliary(self.taking, step.index, kind, prompt, self.plan.rates[index], step=step))
-
-    @property
-    def _is_json(self) -> bool:
-        return self.taking.request.schema is not None or self.taking.request.prompt_schema is not None
 
     def _verdict(self, called: Assisted, where: str = "") -> Verdict:
         """What was made of a plain answer."""

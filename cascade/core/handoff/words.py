@@ -21,7 +21,9 @@ __all__ = [
     "PLAN",
     "doubt_block",
     "execution_block",
+    "is_plan_request",
     "plan_block",
+    "plan_in",
     "version_of",
 ]
 
@@ -81,6 +83,8 @@ The plan, as JSON:
 
 {plan}"""
 
+_EXECUTION_HEAD = EXECUTION.removesuffix("{plan}")
+
 _BEFORE = """
 
 The plan of the answer before, as JSON, for a consistent conversation:
@@ -138,6 +142,19 @@ def execution_block(plan: Mapping[str, Any], carried: Mapping[str, Any] | None) 
     """What the rung that answers by a plan is told."""
     before = _BEFORE.format(plan=_written(carried)) if carried is not None else ""
     return _text(EXECUTION.format(plan=_written(plan)) + before)
+
+
+def is_plan_request(text: str) -> bool:
+    """Whether a block of a system prompt asks for a plan."""
+    return text.startswith(PLAN)
+
+
+def plan_in(text: str) -> Mapping[str, Any] | None:
+    """The plan in a block of a system prompt that asks for the answer by it; None if it is another block."""
+    if not text.startswith(_EXECUTION_HEAD):
+        return None
+    found, _ = json.JSONDecoder().raw_decode(text, len(_EXECUTION_HEAD))
+    return found
 
 
 def _text(text: str) -> Block:

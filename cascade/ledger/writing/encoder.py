@@ -165,8 +165,8 @@ class Encoder:
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
-        """The results of the steps' calls, and of those of a vote that goes on."""
-        passed = one.passed
+        """The results of the steps' calls, and of those of a step that goes on."""
+        passed, passed_beside = one.passed, one.passed_beside
         for step in one.steps:
             if step.samples:
                 vote = UnfinishedVote(step.index, passed, step.samples[passed:])
@@ -174,16 +174,19 @@ class Encoder:
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
                 fields = _call_fields(bare_step(step), step.index, step.rung, step.reason, digest)
-                yield (
-                    StepBody(*fields)
-                    if step.handed is None
-                    else StepBody(*fields, handed=self._handed(one, step, contents))
-                )
+                yield StepBody(*fields, **self._further(one, step, contents))
             passed = 0
-            if step.review is not None or step.auxiliaries:
-                yield from self._beside(one, step, contents)
+            if step.review is not None and not step.review.refused:
+                own = len(step.samples) or 1
+                yield self._beside(one, step.index, calls_of(step)[own], own, contents)
+            for place, call in enumerate(step.auxiliaries[passed_beside:], FIRST_AUXILIARY + passed_beside):
+                yield self._beside(one, step.index, call, place, contents)
+            passed_beside = 0
         if one.unfinished is not None:
             yield from self._samples(one, one.unfinished, contents, None)
+        if one.beside is not None:
+            for place, call in enumerate(one.beside.calls, FIRST_AUXILIARY + one.beside.first):
+                yield self._beside(one, one.beside.index, call, place, contents)
 
     def _samples(
         self, one: PendingEntries, vote: UnfinishedVote, contents: list[Content], step: Step | None
@@ -201,26 +204,27 @@ class Encoder:
                 judge=sample.is_judge,
                 more=done is None,
                 vote=None if done is None else _vote(done),
-                handed=None if done is None else self._handed(one, done, contents),
+                **({} if done is None else self._further(one, done, contents)),
             )
 
-    def _beside(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
-        """The calls beside the rung's own: the review, whose text is the reviewer's reason, and the auxiliary ones."""
-        own = len(step.samples) or 1
-        beside = calls_of(step)[own:]
-        for place, call in enumerate(beside, len(step.auxiliaries) - len(beside)):
-            assert isinstance(call, Sample), "only the rung's own call is a step"
-            number = own if call.is_review else FIRST_AUXILIARY + place
-            digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
-            fields = _call_fields(call, step.index, step.rung, None, digest)
-            yield StepBody(
-                *fields,
-                call=number,
-                variant=call.variant,
-                more=True,
-                review=call.is_review,
-                auxiliary=call.auxiliary,
-            )
+    def _beside(
+        self, one: PendingEntries, index: int, call: Step | Sample, number: int, contents: list[Content]
+    ) -> StepBody:
+        """A call beside the rung's own: the review, whose text is the reviewer's reason, or an auxiliary one. `number`: its place."""
+        assert isinstance(call, Sample), "only the rung's own call is a step"
+        rung = one.context.begun.plan.policy.ladder[index].rung
+        digest = self._text(one, text_part(index, number), call.verdict.text, contents)
+        fields = _call_fields(call, index, rung, None, digest)
+        return StepBody(
+            *fields, call=number, variant=call.variant, more=True, review=call.is_review, auxiliary=call.auxiliary
+        )
+
+    def _further(self, one: PendingEntries, step: Step, contents: list[Content]) -> dict[str, Any]:
+        """The fields of the entry that completes a step which few steps have: how its conversation was shortened, what passed between rungs."""
+        if step.prepared is None and step.handed is None:
+            return {}
+        prepared = None if step.prepared is None else step.prepared.to_dict()
+        return {"prepared": prepared, "handed": self._handed(one, step, contents)}
 
     def _handed(self, one: PendingEntries, step: Step, contents: list[Content]) -> HandedBody | None:
         """What passed between rungs at a step; its plan is stored where answers are."""

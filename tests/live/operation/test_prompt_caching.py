@@ -22,7 +22,7 @@ from cascade.emulator.scripting import ScriptedReply
 from cascade.engine.prompt_marks import PromptIntervals
 from cascade.hooks import Begun, Calling, Ended
 from cascade.policy.pricing import rates_of
-from tests.live.conftest import HAIKU, Clock, ladder
+from tests.live.conftest import HAIKU, MODELS, Clock, ladder
 
 SYSTEM = "You are the support of a shop. " * 150  # about 1,160 tokens
 
@@ -157,6 +157,54 @@ def test_a_bound_covers_a_marked_prompt(talk: Callable[..., Talked]) -> None:
     assert sum(hook.costs) == found.cost
     assert len(hook.bounds) == len(hook.costs) == 5
     assert all(bound >= cost for bound, cost in zip(hook.bounds, hook.costs, strict=True))
+
+
+TOOL: dict[str, Any] = {"name": "look", "description": "Looks up an order.", "input_schema": {"type": "object"}}
+
+
+def looking(body: dict[str, Any], _headers: Any) -> ScriptedReply:
+    """Haiku gives up; Sonnet thinks and looks until it has three results."""
+    if body["model"] == HAIKU:
+        return ScriptedReply([{"type": "text", "text": "?"}], confidence=0.1)
+    results = sum("tool_result" in str(message["content"]) for message in body["messages"])
+    if results == 3:
+        return ScriptedReply([{"type": "text", "text": "Found."}], confidence=0.95)
+    thinking = {"type": "thinking", "thinking": "It may be elsewhere."}
+    return ScriptedReply([thinking, {"type": "tool_use", "name": "look", "input": {"place": results}}])
+
+
+def test_a_loop_that_climbed_is_cached_on_its_rung_with_its_thinking(clock: Clock) -> None:
+    """The thinking is bound to what stands before it: marks and texts in blocks change nothing of that. Each result is read once more."""
+    paid: dict[str, tuple[int, Usage]] = {}
+    for mode in ("off", "auto"):
+        with (
+            Emulator(script=looking, caching=True, prefix_check=True, clock=clock) as emulator,
+            anthropic.Anthropic(base_url=emulator.base_url, api_key="t", max_retries=0) as client,
+            Cascade(ladder(prompt_cache=mode, max_tokens=900), client=client, ledger="off", clock=clock) as driver,
+        ):
+            messages: list[Any] = [{"role": "user", "content": "Where is it?"}]
+            tools: list[Any] = [TOOL]
+            said: Any = None
+            for _ in range(4):
+                said = driver.messages.create(
+                    model="claude-cascade-live", max_tokens=900, system=SYSTEM, tools=tools, messages=messages
+                )
+                calls = [block.id for block in said.content if block.type == "tool_use"]
+                results = [
+                    {"type": "tool_result", "tool_use_id": one, "content": f"{one} " + "no " * 2_000} for one in calls
+                ]
+                messages += [
+                    {"role": "assistant", "content": [block.to_dict() for block in said.content]},
+                    {"role": "user", "content": results},
+                ]
+                clock.now += 10
+            usage = emulator.billed.models[MODELS["sonnet"]].usage
+            assert [message["role"] for message in messages[-2:]] == ["assistant", "user"]
+            assert said.content[-1].type == "text"
+            paid[mode] = prices_of("sonnet", usage), usage
+    assert paid["auto"][1].prompt_tokens == paid["off"][1].prompt_tokens
+    assert paid["auto"][1].cache_read > 1_160 + 1_500
+    assert paid["auto"][0] < 0.9 * paid["off"][0]
 
 
 def intervals(clock: Clock, most: int = 10) -> Callable[..., Any]:
