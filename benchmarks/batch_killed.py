@@ -108,14 +108,14 @@ class _Kill:
             "created" if method == "POST" else "read" if last == "results" else "list" if last == "batches" else "poll"
         )
 
-    def begin(self, _begun: Begun) -> _Kill:
+    def begin(self, begun: Begun) -> _Kill:  # noqa: ARG002 - as the protocol
         """As a hook, after the ledger's."""
         return self
 
-    def calling(self, _call: Calling) -> None:
+    def calling(self, call: Calling) -> None:
         """As a hook."""
 
-    def ended(self, _end: Ended) -> Future[None]:
+    def ended(self, end: Ended) -> Future[None]:  # noqa: ARG002
         """As a hook: the request's entries are with the ledger's writer."""
         self.at("ledger")
         return _Written(self)

@@ -99,8 +99,10 @@ class BatchAuditCaller(AuditCaller):
 
     # what a sample asks for
 
-    def id_of(self, name: str, prompt: Prompt) -> str:
-        """As `AuditCaller.id_of`, the same after a restart: but for a call that failed, which is made again."""
+    def id_of(self, name: str, prompt: Prompt, *, is_control: bool = False) -> str:
+        """As `AuditCaller.id_of`; of a batch's call the same after a restart, but for one that failed, which is made again."""
+        if is_control or prompt.rung.provider != "anthropic":
+            return self._live.id_of(name, prompt)
         asked = encode_json([self.run, request_of("", prompt)["params"]])
         for nth in range(1_000_000):
             digest = hashlib.sha256(b"%d %s" % (nth, asked)).hexdigest()[:8]

@@ -85,7 +85,7 @@ class AuditCaller:
         without_texts = plan.policy.ledger.model_copy(update={"content": False, "redact": None})
         self._hook = LedgerHook(writer, without_texts, clock=wall)
 
-    def id_of(self, name: str, prompt: Prompt) -> str:  # noqa: ARG002 - that of a batch's call follows from it
+    def id_of(self, name: str, prompt: Prompt, *, is_control: bool = False) -> str:  # noqa: ARG002 - for batches
         """The id of a new call's request in the ledger, never used before. `name`: of whom it is for, and for what."""
         return f"{name}_{secrets.token_hex(4)}"
 

@@ -328,7 +328,7 @@ class SampleGrader:
             if room == "cap":
                 raise NoRoom("daily_usd", bound)
             # An id is never used twice, not even after a run that was refused, whose tries do not count.
-            name = self._caller.id_of(f"{audit_id(sample.request)}{part}", prompt)
+            name = self._caller.id_of(f"{audit_id(sample.request)}{part}", prompt, is_control=is_control)
             call = AuditCall(name, sample.request, sample.task, index, prompt, read, is_control)
             made = called = await self._caller.call(call)
         finally:

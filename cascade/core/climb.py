@@ -356,12 +356,12 @@ def _answer(
     plan: Plan,
     request: Request,
     match: Match,
-    told: Callable[[tuple[Step, ...]], tuple[str, ...]],
+    told: Callable[[tuple[Step, ...], Step | None], tuple[str, ...]],
     steps: tuple[Step, ...],
     shipped: Step | None,
     degraded: Degraded | None,
 ) -> Answer:
-    notes = told(steps)
+    notes = told(steps, shipped)
     verdict = shipped.verdict if shipped else Verdict("failed")
     usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost_nanousd, steps[0].attempts, steps[0].latency_s
     for step in steps[1:]:

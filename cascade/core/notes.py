@@ -13,11 +13,15 @@ __all__ = ["told", "told_of_choice"]
 
 
 def told(
-    notes: tuple[str, ...], context: Context | None, passing: Passing | None, steps: tuple[Step, ...]
+    notes: tuple[str, ...],
+    context: Context | None,
+    passing: Passing | None,
+    steps: tuple[Step, ...],
+    shipped: Step | None,
 ) -> tuple[str, ...]:
-    """What the caller is told of where the climb began, of how its conversation was shortened, and of answers by plans."""
+    """What the caller is told of where the climb began, of how its conversation was shortened, and of an answer by a plan."""
     notes = notes if context is None else (*notes, *context.notes(steps))
-    return notes if passing is None else (*notes, *told_of(steps))
+    return notes if passing is None or shipped is None else (*notes, *told_of(shipped))
 
 
 def told_of_choice(plan: Plan, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:

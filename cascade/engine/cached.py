@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from asyncio import CancelledError
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -36,13 +36,18 @@ _Climb = Callable[[], Generator[Effect, Any, Answer[Any]]]
 
 
 def endpoint_of(client: Any) -> str:
-    """Where a driver's models are asked, as a part of keys: an emulator's answers are not for production.
+    """Where a driver's models are asked, as a part of keys: an emulator's answers are not for production, a beta's not for others.
 
     `client`: the caller's; None: one is made from the environment. A rung's own `base_url` is in the policy, and so in its hash.
     """
-    named = os.environ.get("ANTHROPIC_BASE_URL") if client is None else getattr(client, "base_url", None)
+    if client is None:
+        named, beta = os.environ.get("ANTHROPIC_BASE_URL"), os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "")
+    else:
+        headers: Mapping[str, object] = getattr(client, "default_headers", {})
+        named = getattr(client, "base_url", None)
+        beta = ",".join(str(value) for name, value in headers.items() if name.lower() == "anthropic-beta")
     urls = [str(url or "").rstrip("/") for url in (named, os.environ.get("OPENAI_BASE_URL"))]
-    return "\n".join("" if url == _USUAL else url for url in urls)
+    return "\n".join((*("" if url == _USUAL else url for url in urls), beta))
 
 
 def with_cache(runtime: Runtime, context: RequestContext, arguments: Arguments, endpoint: str) -> RequestContext:

@@ -56,10 +56,10 @@ def emulate() -> Iterator[Callable[..., tuple[Emulator, anthropic.Anthropic]]]:
 def answer(body: dict[str, Any], _headers: Any) -> ScriptedReply:
     """What the emulator says: the text again, with a confidence below the top."""
     model, text = body["model"], str(body["messages"][-1]["content"])
-    rung = next(place for place, name in enumerate(("haiku", "sonnet", "opus")) if name in model)
+    rung, name = next((place, name) for place, name in enumerate(("haiku", "sonnet", "opus")) if name in model)
     wanted = int(text.split("climb ")[1][0]) if "climb " in text else 0
     return ScriptedReply(
-        [{"type": "text", "text": f"{text} by {rung}"}],
+        [{"type": "text", "text": f"{text} by {name}"}],
         confidence=0.9 if rung >= wanted else 0.3,
         usage={"input_tokens": 100, "output_tokens": 20},
     )

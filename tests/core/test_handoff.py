@@ -192,6 +192,7 @@ def test_below_the_top_an_answer_that_breaks_the_plan_climbs(text: str, failed: 
     done = run(handing(), [reply(0.2), planned(0.9), planned()], [plain(text), plain()])
     broken = done.steps[1]
     assert (broken.reason, broken.verdict.failed_checks) == ("check_failed", failed)
+    assert done.shipped.notes == ("r2: planned by model-2, answered by r0 (model-0)",)  # of what shipped alone
     assert (done.shipped.text, done.shipped.rung, done.shipped.model) == (GOOD, "r2", "model-2")
     assert done.kinds == [(1, "execution", "r0"), (2, "execution", "r0")]
 

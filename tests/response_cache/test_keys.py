@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
+import anthropic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,8 +192,13 @@ def test_a_function_whose_surroundings_decide_is_not_identified(check: Callable[
 
 
 def test_the_endpoint_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulator's answers are never returned in production; the API itself has one name, however it is reached."""
+    """An emulator's answers are never returned in production, nor a beta's without it; the API itself has one name."""
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with (
+        anthropic.Anthropic(api_key="k") as plain,
+        anthropic.Anthropic(api_key="k", default_headers={"Anthropic-Beta": "b"}) as beta,
+    ):
+        assert endpoint_of(plain) == endpoint_of(None) != endpoint_of(beta)
     clients = [
         SimpleNamespace(base_url=url)
         for url in ("https://api.anthropic.com", "http://127.0.0.1:1", "http://127.0.0.1:1/")

@@ -9,7 +9,7 @@ All calls belong to the step of the rung that planned. Until it has an answer no
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,11 +44,10 @@ def carry_out(passing: Passing, taking: Taking, come: Taken, situation: Situatio
     return (yield from run.answer(come))
 
 
-def told_of(steps: Sequence[Step]) -> Iterator[str]:
-    """What the caller is told of answers by plans: which rung planned, and which model wrote."""
-    for step in steps:
-        if (handed := step.handed) is not None and handed.executed_by is not None:
-            yield f"{step.rung}: planned by {step.model}, answered by {handed.executed_by} ({handed.model})"
+def told_of(shipped: Step) -> Iterator[str]:
+    """What the caller is told of an answer by a plan: which rung planned, and which model wrote."""
+    if (handed := shipped.handed) is not None and handed.executed_by is not None:
+        yield f"{shipped.rung}: planned by {shipped.model}, answered by {handed.executed_by} ({handed.model})"
 
 
 _Calling = Generator[Event, Sent, Taken]

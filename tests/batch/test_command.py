@@ -1,0 +1,125 @@
+"""`cascade batch submit | status | resume | results`, as a user has them."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import pytest
+
+from cascade import cli
+from cascade.emulator import Emulator
+
+from .conftest import LADDER
+
+Emulate = Callable[..., tuple[Emulator, anthropic.Anthropic]]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def emulator(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """Where the commands find the endpoint."""
+    emulator, _ = emulate(faults="slow_end,polls=1")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    return emulator
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command: its exit code, and what it printed on both."""
+
+    def runs(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(["batch", *arguments])
+        printed = capfd.readouterr()
+        return code, printed.out, printed.err
+
+    return runs
+
+
+@pytest.fixture
+def inputs(home: Path) -> str:
+    """A file of inputs; the policy is beside it."""
+    (home / "policy.yaml").write_text(LADDER)
+    lines: list[dict[str, Any]] = [{"id": f"t-{n}", "input": f"question {n}, climb {n % 3}"} for n in range(6)]
+    (home / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(home / "in.jsonl")
+
+
+def test_a_run_from_submit_to_results(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """It returns after round 1, goes on without its policy's file, and its folder is the owner's alone until it is removed."""
+    policy = home / "policy.yaml"
+    code, out, err = run("submit", inputs, "--run", "r", "--policy", str(policy))
+    assert (code, "0 of 6 inputs are done" in out, "cascade batch resume r" in err) == (0, True, True)
+    assert stat.S_IMODE((home / "batches" / "r").stat().st_mode) == 0o700
+    policy.unlink()
+    status = json.loads(run("status", "r", "--json")[1])
+    assert (status["finished"], [batch["requests"] for batch in status["batches"]]) == (False, [6])
+    code, out, err = run("results", "r", "--remove")
+    assert (code, out) == (2, "")
+    code, out, _ = run("resume", "r", "--wait", "--poll-s", "0.01", "--json")
+    assert (code, json.loads(out)["shipped"]) == (0, {"haiku": 2, "opus": 2, "sonnet": 2})
+    assert "r " in run("status")[1]
+    code, out, err = run("results", "r", "-o", str(home / "out.jsonl"), "--remove")
+    assert (code, out) == (0, "")
+    lines = [json.loads(line) for line in (home / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"t-{n}" for n in range(6)]
+    assert lines[1] | {"cost_usd": 0} == {
+        "id": "t-1", "text": "question 1, climb 1 by sonnet", "rung": "sonnet", "model": "claude-sonnet-5-5", "confidence": 0.9,
+        "degraded": None, "abstained": None, "error": None, "cost_usd": 0, "escalations": 1, "request_id": "casc_r_1",
+    }  # fmt: skip
+    assert not (home / "batches" / "r").exists()
+    assert set(emulator.batches.paid.values()) == {1}
+
+
+def test_a_limit_ends_with_5_and_partial_results_say_so(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """What a budget refuses is told by the exit code; before the end, results have what is done."""
+    policy = str(home / "policy.yaml")
+    code, out, _ = run("submit", inputs, "--policy", policy, "--max-usd", "0.0005", "--wait", "--poll-s", "0.01")
+    assert (code, "BudgetExceeded" in out) == (5, True)
+    run("submit", inputs, "--policy", policy, "--run", "second")
+    code, out, err = run("results", "second")
+    assert (code, out, "0 of 6 inputs are done" in err) == (0, "", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("resume", "nope"), "batch run 'nope': there is none"),
+        (("submit", "IN", "--max-usd", "-1"), "--max-usd: -1.0 must be an amount"),
+        (("submit", "IN", "--run", "a b"), "'a b': a name has"),
+        (("submit", "BAD"), "bad.jsonl:1: 'temperature' is not known here"),
+        (("submit", "TWICE"), "the id 't' occurs twice"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_leaves_no_run(
+    arguments: tuple[str, ...], told: str, emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """Exit 2, and nothing was sent."""
+    (home / "bad.jsonl").write_text('{"input": "q", "temperature": 1}\n')
+    (home / "twice.jsonl").write_text('{"id": "t", "input": "q"}\n{"id": "t", "input": "r"}\n')
+    files = {"IN": inputs, "BAD": str(home / "bad.jsonl"), "TWICE": str(home / "twice.jsonl")}
+    code, out, err = run(*(files.get(one, one) for one in arguments))
+    assert (code, out, told in err, err.count("\n")) == (2, "", True, 1)
+    assert not emulator.requests
+    assert list((home / "batches").glob("*")) == []
+
+
+def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, home: Path, warm_python: Any) -> None:
+    """While one drives the run, another is told so."""
+    run("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r")
+    code = "import sys; from cascade.batch.database import lock_folder; from pathlib import Path; lock_folder(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [warm_python.python, "-c", code, str(home / "batches" / "r")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        told = run("resume", "r")
+        other.communicate()
+    assert (told[0], "another process is driving this batch run" in told[2]) == (2, True)
