@@ -14,6 +14,9 @@ from cascade.policy.loading import parse_policy
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 LUNA = "gpt-6-luna, provider: openai"
+ROUTED = (
+    "anthropic/claude-opus-4.5, provider: openai, base_url: 'https://router.test/v1', price: {input: 5, output: 25}"
+)
 
 
 def ladder(*models: str) -> str:
@@ -48,6 +51,7 @@ def test_other_vendors_stand_above_haiku(models: tuple[str, ...]) -> None:
         ((SONNET, LUNA), r"ladder\[0\]\.model", "the ladder starts at claude-sonnet-5-5"),
         ((HAIKU, LUNA, OPUS), r"ladder\[2\]\.model", "the ladder jumps to claude-opus-5-5 past Sonnet"),
         ((HAIKU, SONNET, LUNA, HAIKU), r"ladder\[3\]\.model", "a step down"),
+        ((HAIKU, ROUTED), r"ladder\[1\]\.model", "the ladder jumps to anthropic/claude-opus-4.5 past Sonnet"),
     ],
 )
 def test_they_do_not_break_the_law(models: tuple[str, ...], where: str, why: str) -> None:
