@@ -17,7 +17,7 @@ from cascade.claude.failures import NO_KEY
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
-from cascade.transport.endpoints import ReachedEndpoints, address_of, key_of, only_key
+from cascade.transport.endpoints import ReachedEndpoints, address_of, key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
 
@@ -98,7 +98,8 @@ class AsyncConnections:
         if client is None:
             import anthropic  # noqa: PLC0415 - it takes a second to import
 
-            client = anthropic.AsyncAnthropic(**_own_options(rung))
+            with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
+                client = anthropic.AsyncAnthropic(**_own_options(rung))
             _require_credentials(client)
             clients[endpoint] = client
             # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
@@ -124,7 +125,8 @@ def own_client(rung: Rung) -> Any:
     """A sync client for a rung's endpoint, with the rung's key or the environment's. Raises MissingKey without one."""
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
-    client = anthropic.Anthropic(**_own_options(rung))
+    with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
+        client = anthropic.Anthropic(**_own_options(rung))
     _require_credentials(client)
     return client
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from cascade.core.errors import MissingExtra, MissingKey
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
-from cascade.transport.endpoints import key_of, only_key
+from cascade.transport.endpoints import key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "own_client"]
 
@@ -80,7 +80,9 @@ class AsyncConnections:
         clients = self._loops.setdefault(loop, {})
         client = clients.get(endpoint)
         if client is None:
-            client = clients[endpoint] = _sdk().AsyncOpenAI(**_options(rung))
+            sdk = _sdk()
+            with naming_rung(rung.rung, "OPENAI_BASE_URL"):
+                client = clients[endpoint] = sdk.AsyncOpenAI(**_options(rung))
             # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
             keeper = _keep(client, lambda: self._forget(loop))
             await anext(keeper)
@@ -102,7 +104,9 @@ class AsyncConnections:
 
 def own_client(rung: Rung) -> Any:
     """A sync client for a rung's endpoint. Raises MissingKey without a key, MissingExtra without the SDK."""
-    return _sdk().OpenAI(**_options(rung))
+    sdk = _sdk()
+    with naming_rung(rung.rung, "OPENAI_BASE_URL"):
+        return sdk.OpenAI(**_options(rung))
 
 
 def _sdk() -> Any:

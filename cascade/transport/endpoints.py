@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cascade.core.errors import MissingKey
+from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure
 
-__all__ = ["ReachedEndpoints", "address_of", "key_of", "only_key"]
+__all__ = ["ReachedEndpoints", "address_of", "key_of", "naming_rung", "only_key"]
 
 _Attempt = TypeVar("_Attempt")
 
@@ -35,6 +37,19 @@ def address_of(client: Any) -> str:
     """A client's base URL without credentials and query, which may be secret."""
     url = client.base_url
     return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
+
+
+@contextmanager
+def naming_rung(rung: str, variable: str) -> Generator[None]:
+    """Make the rung's client within. Raises ConfigurationError for an address that is no URL, which may hold a secret."""
+    import httpx2  # noqa: PLC0415 - it takes a second to import
+
+    try:
+        yield
+    except httpx2.InvalidURL as problem:
+        raise ConfigurationError(
+            f"rung {rung}: the address of its endpoint is not valid (correct its base_url, or {variable}: host, port, path)"
+        ) from problem
 
 
 def key_of(rung: str, variable: str) -> str | None:

@@ -1,10 +1,10 @@
-"""Prompts that another vendor's filter refuses before its model reads them."""
+"""What ends a call before a model has read it: a vendor's filter, an address that is none."""
 
 from __future__ import annotations
 
 import pytest
 
-from cascade.core.errors import UpstreamRejected
+from cascade.core.errors import ConfigurationError, UpstreamRejected
 from cascade.emulator import Emulator
 from tests.live.conftest import SONNET, Script
 from tests.live.vendors.conftest import mixed
@@ -41,3 +41,15 @@ def test_a_prompt_that_is_invalid_is_the_callers_fault(script: Script, both: Emu
     with pytest.raises(UpstreamRejected, match="Invalid prompt: empty"):
         ask("sync", policy.model_copy(update={"ladder": (policy.ladder[0], rung, policy.ladder[2])}))
     assert asked_of(both, SONNET) == []
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_address_that_is_none_is_told_with_its_rung(both: Emulator, way: str, at: int) -> None:
+    """Before anything is sent, whoever the vendor is."""
+    policy = mixed()
+    ladder = list(policy.ladder)
+    ladder[at] = ladder[at].model_copy(update={"base_url": "http://127.0.0.1:port/v1"})
+    with pytest.raises(ConfigurationError, match=rf"^rung {ladder[at].rung}: the address of its endpoint is not valid"):
+        ask(way, policy.model_copy(update={"ladder": tuple(ladder)}))
+    assert both.requests == ()
