@@ -97,9 +97,9 @@ def replaced(path: tuple[Any, ...], value: Any) -> str:
 def test_five_hundred_mutated_policies_load_or_say_why() -> None:
     """Seeded; most are refused, some survive; 20 seconds for all of them are plenty."""
     chance = random.Random(20_261_121)
-    started = time.perf_counter()
+    started = time.process_time()
     outcomes = [outcome(mutated(chance)) for _ in range(500)]
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     refused = sum(isinstance(one, PolicyError) for one in outcomes)
     assert 300 < refused < 500
 
@@ -151,9 +151,9 @@ BOMBS = {
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
 def test_a_file_made_to_hurt_is_refused_in_bounded_time(text: str) -> None:
     """Up to 1 MB: no recursion, no multiplication, no square of its length."""
-    started = time.perf_counter()
+    started = time.process_time()
     assert isinstance(outcome(text), PolicyError)
-    assert time.perf_counter() - started < 60  # what blows up takes hours
+    assert time.process_time() - started < 60  # what blows up takes hours
 
 
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
