@@ -38,11 +38,9 @@ _Asked = tuple[Request, Prepared | None]
 def context_of(plan: Plan, request: Request, task: str, start: Start) -> Context | None:
     """The context of a climb; None where nothing is prepared: the policy does not say so, or the request is passed on as it is."""
     prepare = plan.policy.route(task).prepare
-    if prepare is None or request.raw is not None:
+    if prepare is None or prepare.settings is None or request.raw is not None:
         return None
-    settings = prepare.summarize or prepare.trim
-    assert settings is not None, "a Prepare is one of the two"
-    return Context(plan, request, task, start, settings)
+    return Context(plan, request, task, start, prepare.settings)
 
 
 class Context:
