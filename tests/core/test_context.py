@@ -25,7 +25,6 @@ from cascade.core.prepared import Prepared
 from cascade.core.trail import Answer
 from cascade.core.trail_table import trail_text
 from cascade.corpora.items import Item, RecordedReply
-from cascade.policy.certificates import hashes_of
 from cascade.policy.plans import baseline_plan, make_plan
 from cascade.replay import replay_item
 from tests.core.builders import COST, failure, policy_of, reply, request_of
@@ -266,26 +265,6 @@ def test_a_task_prepares_in_its_own_way() -> None:
     assert drive(only, 0.9).messages(0) is TALK
     assert describe_prepare(policy, "chat") == "trimmed to 350 tokens, the newest 1 turns stay whole"
     assert describe_prepare(only, "other") is None
-
-
-def test_a_task_may_leave_conversations_as_they_are() -> None:
-    """`none` in place of the policy's; a policy that says nothing but `none` prepares nothing, says nothing, and has the same hashes."""
-    tasks: list[Any] = [{"name": "chat", "prepare": "none"}]
-    policy = policy_of(prepare={"summarize": SUMMARIZE}, tasks=tasks)
-    run = drive(policy, 0.9, request=Request(TALK, task="chat"))
-    assert run.summaries == []
-    assert run.messages(0) is TALK
-    assert len(drive(policy, 0.9, summary=plain()).summaries) == 1
-    assert (describe_prepare(policy, "chat"), describe_prepare(policy, "other") is None) == (None, False)
-    assert Policy.model_validate(policy.model_dump(exclude_unset=True)) == policy
-    nothing, bare = (
-        policy_of(prepare="none", handoff="none", tasks=[{**tasks[0], "handoff": "none"}]),
-        policy_of(tasks=[{"name": "chat"}]),
-    )
-    assert drive(nothing, 0.9, request=Request(TALK, task="chat")).messages(0) is TALK
-    assert not_recorded(nothing) == ()
-    assert hashes_of(nothing) == hashes_of(bare)
-    assert hashes_of(policy) != hashes_of(policy_of(prepare={"summarize": SUMMARIZE}, tasks=[{"name": "chat"}]))
 
 
 def test_a_request_that_is_passed_on_as_it_is_is_never_prepared() -> None:
