@@ -64,7 +64,7 @@ from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
 from cascade.verifiers.checking import run_check
 
-__all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]
+__all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request", "taken_of", "trail_of"]
 
 _T = TypeVar("_T")
 
@@ -75,7 +75,7 @@ class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
     __slots__ = (
-        "_beside", "_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks",
+        "_beside", "_marks", "_open", "_step_ends_at", "context", "event", "is_known", "reservation", "runtime", "start", "tracks",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
@@ -87,6 +87,7 @@ class RungCaller:
         self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
         self._open: Call | None = None  # whose reply is open
+        self.event: Event | None = None  # what `take` is at
         self._beside: tuple[tuple[int, Sample], ...] = ()  # auxiliary calls that were made, with their rung
         self.is_known = True  # whether what was spent is in the steps
 
@@ -101,6 +102,7 @@ class RungCaller:
         try:
             event = next(stepping)
             while True:
+                self.event = event
                 event = stepping.send((yield from self.answer(event)))
         except StopIteration as done:
             return done.value
@@ -325,7 +327,7 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
         try:
             try:
                 while True:
-                    steps, taken = _trail_of(event), _taken_of(event)
+                    steps, taken = trail_of(event), taken_of(event)
                     if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
                     else:
@@ -362,14 +364,14 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
     return answer
 
 
-def _trail_of(event: Event | Observation) -> tuple[Step, ...]:
+def trail_of(event: Event | Observation) -> tuple[Step, ...]:
     """What has been taken by the time of an event, with the step that it belongs to as far as that was taken."""
     if isinstance(event, (AskAuxiliary, Verify)) and event.step is not None:
         return (*event.steps, event.step)
     return event.steps
 
 
-def _taken_of(event: Event | Observation) -> tuple[Sample, ...]:
+def taken_of(event: Event | Observation) -> tuple[Sample, ...]:
     """The calls of a vote that goes on."""
     return event.taken if isinstance(event, (AskSamples, AskJudge, Verify)) else ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -15,6 +15,7 @@ from cascade.emulator import Emulator, ScriptedReply
 from cascade.engine.arguments import AskArguments
 from cascade.engine.effects import RunCancellable
 from cascade.engine.lifecycle import run_request
+from cascade.engine.observing import run_shadow, shadow_context
 from cascade.engine.performers import Performer
 from tests.live.conftest import COST, HAIKU, OPUS, SONNET, Emulate, ladder
 from tests.live.operation.test_books import bodies, entries
@@ -47,6 +48,17 @@ def played(emulate: Emulate) -> Emulator:
     return emulate((), script=script)
 
 
+def cut_off(driver: Cascade, lifecycle: Generator[Any, Any, Any], at: int) -> None:
+    """Do what it asks for, and cancel it during this one of its checks' runs."""
+    with closing(lifecycle):
+        effect, left = next(lifecycle), at
+        while not isinstance(effect, RunCancellable) or left:
+            left -= isinstance(effect, RunCancellable)
+            effect = lifecycle.send(Performer(driver._claude)._do(lifecycle, effect))
+        with pytest.raises(CancelledError):
+            lifecycle.throw(CancelledError())
+
+
 @pytest.mark.parametrize(
     ("policy", "prompt", "at", "paid"),
     [
@@ -76,13 +88,7 @@ def test_a_request_cut_off_during_a_check_leaves_all_that_it_paid(
         Cascade(policy, client=client) as driver,
     ):
         request = driver._begin(AskArguments(prompt, None, {}).read())
-        with closing(run_request(driver._runtime, request)) as lifecycle:
-            effect, left = next(lifecycle), at
-            while not isinstance(effect, RunCancellable) or left:
-                left -= isinstance(effect, RunCancellable)
-                effect = lifecycle.send(Performer(driver._claude)._do(lifecycle, effect))
-            with pytest.raises(CancelledError):
-                lifecycle.throw(CancelledError())
+        cut_off(driver, run_request(driver._runtime, request), at)
     kept = entries()
     (outcome,), steps = bodies(kept, "outcome"), bodies(kept, "step")
     assert sorted((str(one.get("auxiliary")), one["cost"]) for one in steps) == sorted(
@@ -90,3 +96,17 @@ def test_a_request_cut_off_during_a_check_leaves_all_that_it_paid(
     )
     assert len(played.requests) == len(paid)
     assert (outcome["error"], outcome["cost"]) == ("cancelled", sum(cost for _, cost in paid))
+
+
+def test_a_shadow_request_that_is_cut_off_leaves_what_it_paid(played: Emulator) -> None:
+    """In mode observe, where the loop ends first."""
+    policy = ladder(mode="observe", **PROGRAM)
+    with anthropic.Anthropic(api_key="test", base_url=played.base_url) as client:
+        with Cascade(policy, client=client, ledger="off") as other:
+            answered = other.ask("x")
+        with Cascade(policy, client=client) as driver:
+            context = shadow_context(driver._runtime, driver._begin(AskArguments("x", None, {}).read()))
+            cut_off(driver, run_shadow(driver._runtime, context, answered), 1)
+    kept = entries()
+    assert [(one["rung"], one["cost"]) for one in bodies(kept, "step")] == [("haiku", HAIKUS), ("sonnet", SONNETS)]
+    assert bodies(kept, "outcome")[0]["cost"] == HAIKUS + SONNETS
