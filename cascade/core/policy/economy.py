@@ -73,23 +73,32 @@ class Trim(Frozen):
 
 
 def _named(value: object) -> object:
+    if value == "none":
+        return {}
     return {value: {}} if value in ("summarize", "trim") else value
 
 
 class Prepare(Frozen):
-    """What is done to a long conversation before a rung is asked: one of the two."""
+    """What is done to a long conversation before a rung is asked. Neither of the two: nothing."""
 
     summarize: Summarize | None = None
     trim: Trim | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Prepare:
-        if (self.summarize is None) == (self.trim is None):
-            raise PydanticCustomError("prepare", "write summarize or {trim: {…}}: one of the two")
+        if self.summarize is not None and self.trim is not None:
+            raise PydanticCustomError("prepare", "write none, summarize or {trim: {…}}: one of them")
         return self
 
+    @property
+    def settings(self) -> Summarize | Trim | None:
+        """The one of the two; None: nothing is done."""
+        return self.summarize or self.trim
 
-PrepareKey = Annotated[Prepare, BeforeValidator(_named, json_schema_input_type=Literal["summarize", "trim"] | Prepare)]
+
+PrepareKey = Annotated[
+    Prepare, BeforeValidator(_named, json_schema_input_type=Literal["none", "summarize", "trim"] | Prepare)
+]
 
 
 class Artifact(Frozen):
