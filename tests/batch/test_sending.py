@@ -183,7 +183,7 @@ def test_a_batch_that_is_described_in_unknown_words_is_not_sent_again(
     def odd(response: Any) -> None:
         if response.request.method == "POST":
             body = response.read().replace(b'"in_progress"', b'"queued"')
-            response._content = body  # noqa: SLF001 - the one way to change what a real endpoint said
+            response._content = body  # the one way to change what a real endpoint said
 
     http = anthropic.DefaultHttpxClient(event_hooks={"response": [odd]})
     with client.with_options(http_client=http) as strange:
