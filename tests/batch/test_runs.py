@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from cascade import Answer, AsyncCascade, Cascade, Policy
+from cascade.batch import BatchLimits
 from cascade.core.errors import BatchCanceled, BudgetExceeded, ConfigurationError, RequestError
 from cascade.costs import costs
 from cascade.costs.rows import PeriodSums
@@ -214,6 +215,34 @@ def test_asyncio_has_the_same(
     given = AsyncCascade(policy_of(), client=anthropic.AsyncAnthropic(api_key="k"))
     with pytest.raises(ConfigurationError, match="sync client"):
         given.batch(INPUTS)
+
+
+def test_asyncio_can_cancel_it(
+    emulate: Emulate, policy_of: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that waits for the batches ends too: the loop closes, and the run can be taken up at once."""
+    emulator, _ = emulate(faults="slow_end,polls=1")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+
+    async def main() -> None:
+        sent, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with AsyncCascade(policy_of()) as driver:
+
+            def tell(_: object) -> None:
+                loop.call_soon_threadsafe(sent.set)
+
+            run = driver.batch(INPUTS, run="r", limits=BatchLimits(poll_s=3600), on_progress=tell)
+            waiting = asyncio.create_task(run.run())
+            await sent.wait()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(main())
+    with Cascade(policy_of()) as driver:
+        assert len(driver.batch(run="r", limits=LIMITS).run()) == len(INPUTS)
+    assert set(emulator.batches.processed.values()) == {1}
 
 
 def test_costs_count_batches_among_the_ladders_and_the_audit_samples_them(
