@@ -161,10 +161,9 @@ class Driver:
             live = self._live
             self._live = []
             with ThreadPoolExecutor(_LIVE_AT_ONCE, "cascade-batch") as pool:
-                outcomes = list(pool.map(self._means.call, [call.prompt for _, call in live]))
-            with self.store.together():
+                outcomes = pool.map(self._means.call, [call.prompt for _, call in live])
                 for (_, call), outcome in zip(live, outcomes, strict=True):
-                    self.store.say(call.key, outcome)
+                    self.store.say(call.key, outcome)  # each for itself: it is paid for
             with self.store.together():
                 for item in {item.n: item for item, _ in live}.values():
                     self._climb(item)

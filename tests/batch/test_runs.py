@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from pydantic import BaseModel
 from cascade import Answer, AsyncCascade, Cascade, Policy
 from cascade.batch import BatchLimits
 from cascade.core.errors import BatchCanceled, BudgetExceeded, ConfigurationError, RequestError
+from cascade.core.messages import Reply, Usage
+from cascade.core.triage import Prompt
 from cascade.costs import costs
 from cascade.costs.rows import PeriodSums
 from cascade.emulator import Emulator
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
+from cascade.policy.loading import parse_policy
 
-from .conftest import LIMITS
+from .conftest import LADDER, LIMITS
 
 Emulate = Callable[..., tuple[Emulator, anthropic.Anthropic]]
 
@@ -96,6 +100,32 @@ def test_canceled_calls_end_their_inputs_and_pay_no_rung_above(
         found = driver.batch(INPUTS, limits=LIMITS).run()
     assert {type(one) for one in found} == {BatchCanceled}
     assert not emulator.batches.paid
+
+
+def test_live_calls_of_a_run_that_is_stopped_are_not_made_again(
+    emulate: Emulate, policy_of: Callable[..., Policy]
+) -> None:
+    """A rung that batches do not reach is called live, and each of its answers is stored as it comes."""
+    _, client = emulate()
+    other = "gpt-6-luna, provider: openai, price: {input: 1, output: 2}"
+    policy = parse_policy(LADDER.replace("claude-opus-5-5", other), environment={})
+    made: list[str] = []
+
+    def call(prompt: Prompt) -> Reply:
+        text = str(prompt.messages[-1]["content"])
+        if text.startswith("4") and text not in made:
+            made.append(text)
+            raise KeyboardInterrupt
+        made.append(text)
+        return Reply(text, "end_turn", Usage(1, 1))
+
+    with Cascade(policy, client=client) as driver:
+        run = driver.batch([f"{n}, climb 2" for n in range(9)], limits=LIMITS)
+        calling = replace(run, _means=lambda settings: replace(run._means(settings), call=call))
+        with pytest.raises(KeyboardInterrupt):
+            calling.run()
+        assert {one.rung for one in calling.run() if isinstance(one, Answer)} == {"opus"}
+    assert all(made.count(f"{n}, climb 2") == 1 for n in range(4))
 
 
 def test_what_was_paid_beside_a_canceled_call_is_counted(

@@ -191,3 +191,36 @@ def test_a_batch_that_is_described_in_unknown_words_is_not_sent_again(
         assert len(answers(one.send(calls(5)))) == 5
         one.close()
     assert set(emulator.batches.processed.values()) == {1}
+
+
+def test_a_deleted_batch_costs_the_others_nothing(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """The outcomes of the other batches come first; then it is said what may be wrong."""
+    _, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(30))) == []
+    one.dispatch()
+    deleted = one.store.parts()[0].batch
+    assert deleted is not None
+    client.messages.batches.retrieve(deleted)
+    client.messages.batches.delete(deleted)
+    pages = one.collect()
+    came = [key for key, _ in (*next(pages), *next(pages), *next(pages), *next(pages))]
+    with pytest.raises(BatchError, match=r"not found \(with the key of another workspace"):
+        next(pages)
+    assert sorted(came) == sorted(f"k{number}" for number in range(10, 30))
+    one.close()
+
+
+def test_results_that_are_no_longer_kept_end_their_calls(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """Nothing is paid again for them, and the run does not stop for ever."""
+    emulator, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(5))) == []
+    one.dispatch()
+    for batch in client.messages.batches.list():
+        client.messages.batches.retrieve(batch.id)
+        emulator.batches.archive(batch.id)
+    outcomes = dict(outcome for page in one.collect() for outcome in page)
+    assert {getattr(outcome, "kind", None) for outcome in outcomes.values()} == {"canceled"}
+    assert (len(outcomes), one.has_open, one.is_under_way) == (5, False, False)
+    one.close()
