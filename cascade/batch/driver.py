@@ -37,6 +37,7 @@ __all__ = ["Driver", "Means", "Progress"]
 _One = TypeVar("_One")
 _PAGE = 500
 _LIVE_AT_ONCE = 8
+_CLOCK_STEP_S = 600.0  # by how much this machine's clock may have been set back meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Driver:
         since, books = self.store.ending_since(), self._means.books
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
-            self._recorded = recorded(books.read, ending, since - 1.0)
+            self._recorded = recorded(books.read, ending, since - _CLOCK_STEP_S)
         for page in _pages(self.store.unfinished()):
             self._advance(page)
         self._sender.dispatch()

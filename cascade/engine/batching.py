@@ -16,7 +16,8 @@ from cascade.batch.climbing import CallerChecks
 from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.recording import Books
-from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, make_run, new_run_id
+from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, is_begun, make_run, new_run_id
+from cascade.core.budgets import usd_text
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.plans import Plan
@@ -239,14 +240,13 @@ def open_batch(
     for name in options:
         if name not in _OPTIONS:
             raise RequestError(f"batch: unknown argument {name!r} (one of {', '.join(sorted(_OPTIONS))})")
-    name = options.get("run")
-    if name is not None and has_run(name):
+    name, limit = options.get("run"), _limit(options.get("max_usd"))
+    if name is not None and (is_begun(name) if inputs is not None else has_run(name)):
         run = find_run(name)
-        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model))
+        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model), limit)
     elif inputs is None:
         raise ConfigurationError("batch: give the inputs, or the run to take up again: batch(run=…)")
     else:
-        limit = _limit(options.get("max_usd"))
         settings = RunSettings(runtime.policy, runtime.mode(), runtime.ratchet_step(), limit)
         run = make_run(name or new_run_id(), settings, _requests(inputs, response_model))
     accept = response_type(response_model).read if response_model is not None else None
@@ -310,8 +310,10 @@ def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]
     return name, AskArguments(prompt, response_model, cast("AskOptions", fields)).request()
 
 
-def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None) -> None:
-    """Raises ConfigurationError if the run was begun with another policy or other inputs."""
+def _require_same(
+    run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None, limit: int | None
+) -> None:
+    """Raises ConfigurationError if the run was begun with another policy, other inputs or another limit."""
     store = ItemStore(run.folder, read_only=True)
     try:
         settings, inputs = run.settings(store), store.meta("inputs")
@@ -321,6 +323,11 @@ def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, 
         raise ConfigurationError(
             f"batch run {run.id}: it was begun with another policy, or another version of {settings.policy.name!r}"
             " (its own is stored with it: `cascade batch resume` uses that one)"
+        )
+    if limit is not None and limit != settings.limit:
+        begun = "without a limit" if settings.limit is None else f"with the limit {usd_text(settings.limit)}"
+        raise ConfigurationError(
+            f"batch run {run.id}: max_usd: it was begun {begun}, which cannot be changed (leave it out)"
         )
     if given is None:
         return

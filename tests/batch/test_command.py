@@ -14,6 +14,7 @@ import anthropic
 import pytest
 
 from cascade import cli
+from cascade.batch.items import ItemStore
 from cascade.emulator import Emulator
 
 from .conftest import LADDER
@@ -111,6 +112,33 @@ def test_what_is_wrong_is_one_line_and_leaves_no_run(
     assert list((home / "batches").glob("*")) == []
 
 
+def test_a_submit_that_was_killed_early_is_made_again(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """Killed while it made its files, or while it read the inputs: the same command begins anew, and `status` goes on meanwhile."""
+    policy = ("--policy", str(home / "policy.yaml"))
+    for name in ("empty", "half"):
+        (home / "batches" / name).mkdir(parents=True)
+        (home / "batches" / name / "items.sqlite3").touch()
+    assert run("status")[:2] == (0, "no batch run\n")
+    store = ItemStore(home / "batches" / "half")
+    store.set_meta({"loaded": False})
+    store.add([(0, "left", b"{}")])
+    store.close()
+    assert "not read to their end" in run("resume", "half")[2]
+    for name in ("empty", "half"):
+        assert run("submit", inputs, *policy, "--run", name)[0] == 0
+        assert json.loads(run("status", name, "--json")[1])["items"] == 6
+    assert len(emulator.requests) == 4
+
+
+def test_another_limit_for_a_run_that_has_begun_is_refused(
+    emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """The same one is taken: a script may start twice."""
+    submit = ("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r", "--max-usd")
+    assert [run(*submit, limit)[0] for limit in ("1", "1.0", "2")] == [0, 0, 2]
+    assert "it was begun with the limit 1 USD" in run(*submit, "2")[2]
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_read(
     emulator: Emulator, run: Run, inputs: str, home: Path
 ) -> None:
@@ -146,4 +174,4 @@ def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, 
         assert other.stdout.readline() == "held\n"
         told = run("resume", "r")
         other.communicate()
-    assert (told[0], "another process is driving this batch run" in told[2]) == (2, True)
+    assert (told[0], "being driven already" in told[2]) == (2, True)

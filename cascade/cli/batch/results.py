@@ -63,8 +63,10 @@ def _replace(out: Path, lines: Iterable[bytes]) -> None:
         finally:
             os.close(descriptor)
         made.replace(out)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too: it holds answers
         made.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
 
 
