@@ -97,7 +97,7 @@ _USAGE = st.builds(Usage, _TOKENS, _TOKENS, st.integers(0, 5_000), st.integers(0
 _CLIMB = st.tuples(st.integers(1, 3), st.lists(_USAGE, min_size=3, max_size=3), st.sampled_from(["cascade", "batch"]))
 
 
-@settings(max_examples=40)  # each has a ledger of its own
+@settings(max_examples=25)  # each has a ledger of its own
 @given(climbs=st.lists(_CLIMB, min_size=1, max_size=4), hits=st.lists(st.integers(0, 10**9), max_size=3))
 def test_the_parts_add_up_to_what_was_saved_and_the_rest_was_paid(
     tmp_path_factory: pytest.TempPathFactory, climbs: list[Any], hits: list[int]
