@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.batch.calls import Stored
 from cascade.batch.items import Item
+from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
 from cascade.core.climb import WHOLE, Observation, climb
 from cascade.core.decision import Situation
@@ -24,7 +25,7 @@ from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER
 from cascade.core.prices import Rates
 from cascade.core.review import build_review_prompt
-from cascade.core.trail import Answer, Arm, CheckResult, Step
+from cascade.core.trail import Answer, Arm, CheckResult, Sample, Step
 from cascade.core.triage import Prompt, build_prompt
 
 __all__ = ["CallerChecks", "Climber", "Finished", "Known", "LookUp", "Verifying", "Waiting", "Wanted"]
@@ -70,13 +71,22 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The climb has ended, with an answer or an error. `task` None: it did not begin, since no rung could take the request."""
+    """The climb has ended, with an answer or an error. `task` None: it did not begin, since no rung could take the request.
+
+    `beside`: the auxiliary calls that were made for a rung without a step.
+    """
 
     task: str | None
     steps: tuple[Step, ...]
     answer: Answer | None = None
     error: CascadeError | None = None
     known: tuple[Known, ...] = ()
+    beside: tuple[Sample, ...] = ()
+
+    @property
+    def cost(self) -> int:
+        """What all its calls cost, in nano-USD."""
+        return sum(step.cost_nanousd for step in self.steps) + sum(call.cost_nanousd for call in self.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +120,37 @@ class Climber:
 
     def run(self, item: Item) -> Waiting | Finished:
         """Climb as far as the stored outcomes go."""
-        caller, known = self._caller, list[Known]()
+        caller, so_far = self._caller, _SoFar()
         running = climb(self.plan, item.request, checks=caller.checks, accept=caller.accept, reading=WHOLE)
-        task: str | None = None
         event: Any
         with closing(running):
             try:
                 event = next(running)
-                task = str(event.task)
+                so_far.task = str(event.task)
                 while True:
                     if isinstance(event, Observation):
+                        so_far.require_made(event.steps)
                         event = running.send(_NOW)
                     elif isinstance(event, Verify):
                         event = running.send(self._verified(item, event))
                     else:
                         assert isinstance(event, _Calls), "no reply is decided at its first tokens"
                         keys = _keys(item.n, event)
-                        outcomes = _until_refused(tuple(map(self._look_up, keys)))
+                        outcomes = _until_refused(tuple(map(self._look_up, keys)), so_far.canceled)
                         if self._counts:
-                            known += self._known(event, keys, outcomes)
+                            so_far.known += self._known(event, keys, outcomes)
                         if None in outcomes:
-                            return Waiting(task, tuple(self._wanted(item, event, keys, outcomes)), tuple(known))
-                        _require_made(event, outcomes)
+                            wanted = tuple(self._wanted(item, event, keys, outcomes))
+                            return Waiting(so_far.task, wanted, tuple(so_far.known))
+                        so_far.note(event, outcomes)
                         event = running.send(outcomes if isinstance(event, AskSamples) else outcomes[0])
             except StopIteration as done:
                 answer: Answer = replace(done.value, arm=self.arm)
-                return Finished(task or OTHER, answer.steps, answer, None, tuple(known))
+                return so_far.finished(answer.steps, answer)
             except ClimbError as error:
-                return Finished(task or OTHER, error.steps, None, error, tuple(known))
+                return so_far.finished(error.steps, error=error)
             except CascadeError as error:
-                return Finished(task, (), None, error, tuple(known))
+                return Finished(so_far.task, (), None, error, tuple(so_far.known))
 
     def _verified(self, item: Item, event: Verify) -> tuple[CheckResult, ...]:
         key = f"{item.n}/{event.index}/v" if event.number is None else f"{item.n}/{event.index}/v{event.number}"
@@ -182,6 +193,41 @@ class Climber:
         return plan.rates[index]
 
 
+@dataclass(slots=True)
+class _SoFar:
+    """What a running climb has used. `canceled`: the first call that was. `beside`: auxiliary calls, with their rung."""
+
+    task: str | None = None
+    canceled: Failure | None = None
+    known: list[Known] = field(default_factory=list[Known])
+    beside: list[tuple[int, Sample]] = field(default_factory=list[tuple[int, Sample]])
+
+    def note(self, event: _Calls, outcomes: Sequence[object]) -> None:
+        """These are what the calls of the event came to."""
+        for one in outcomes:
+            if isinstance(one, Failure) and one.kind == "canceled":
+                self.canceled = self.canceled or one
+        if isinstance(event, AskAuxiliary) and isinstance(outcomes[0], (Reply, Failure)):
+            made = auxiliary_call(event.kind, event.prompt, event.rates, outcomes[0])
+            self.beside.append((event.index, made))
+
+    def require_made(self, steps: tuple[Step, ...]) -> None:
+        """Raises BatchCanceled if a call of the last step was canceled: whoever canceled it does not want the next rung to be paid instead.
+
+        The error has the step, with what its other calls cost.
+        """
+        if self.canceled is not None:
+            message = f"{self.canceled.message} (submit this input again if it is still wanted)"
+            raise BatchCanceled(message, steps=steps)
+
+    def finished(
+        self, steps: tuple[Step, ...], answer: Answer | None = None, error: ClimbError | None = None
+    ) -> Finished:
+        """The climb has ended."""
+        beside = tuple(call for at, call in self.beside if all(step.index != at for step in steps))
+        return Finished(self.task or OTHER, steps, answer, error, tuple(self.known), beside)
+
+
 def _keys(number: int, event: _Calls) -> tuple[str, ...]:
     """The keys of the calls that an event asks for: the item's number, the step's, and the call's within it."""
     at = f"{number}/{event.index}"
@@ -196,16 +242,9 @@ def _keys(number: int, event: _Calls) -> tuple[str, ...]:
     return (f"{at}/{event.kind}{event.number}",)  # one that was refused has no number
 
 
-def _until_refused(outcomes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The first Refusal holds for the calls after it."""
+def _until_refused(outcomes: tuple[Any, ...], canceled: Failure | None) -> tuple[Any, ...]:
+    """The first Refusal holds for the calls after it; after a canceled call of the step, no other one is made."""
     for place, outcome in enumerate(outcomes):
         if isinstance(outcome, Refusal):
             return outcomes[:place] + (outcome,) * (len(outcomes) - place)
-    return outcomes
-
-
-def _require_made(event: _Calls, outcomes: tuple[object, ...]) -> None:
-    """Raises BatchCanceled if a call was canceled: whoever canceled it does not want the next rung to be paid instead."""
-    for outcome in outcomes:
-        if isinstance(outcome, Failure) and outcome.kind == "canceled":
-            raise BatchCanceled(f"{outcome.message} (submit this input again if it is still wanted)", steps=event.steps)
+    return outcomes if canceled is None else tuple(canceled if one is None else one for one in outcomes)

@@ -37,6 +37,7 @@ __all__ = ["Driver", "Means", "Progress"]
 _One = TypeVar("_One")
 _PAGE = 500
 _LIVE_AT_ONCE = 8
+_CLOCK_STEP_S = 600.0  # by how much this machine's clock may have been set back meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Driver:
         since, books = self.store.ending_since(), self._means.books
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
-            self._recorded = recorded(books.read, ending, since - 1.0)
+            self._recorded = recorded(books.read, ending, since - _CLOCK_STEP_S)
         for page in _pages(self.store.unfinished()):
             self._advance(page)
         self._sender.dispatch()
@@ -168,10 +169,9 @@ class Driver:
             live = self._live
             self._live = []
             with ThreadPoolExecutor(_LIVE_AT_ONCE, "cascade-batch") as pool:
-                outcomes = list(pool.map(self._means.call, [call.prompt for _, call in live]))
-            with self.store.together():
+                outcomes = pool.map(self._means.call, [call.prompt for _, call in live])
                 for (_, call), outcome in zip(live, outcomes, strict=True):
-                    self.store.say(call.key, outcome)
+                    self.store.say(call.key, outcome)  # each for itself: it is paid for
             with self.store.together():
                 for item in {item.n: item for item, _ in live}.values():
                     self._climb(item)

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
 _RUN = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
 _PAGE = 500  # calls or results of one transaction
+_NOT_FOUND = 404
 _PATIENCE = 20  # polls in a row that may fail
 
 # What the endpoint could not do this time. The call was not billed, and another time may succeed.
@@ -117,13 +119,21 @@ class BatchSender:
     def collect(self, *, wait: bool = True) -> Iterator[list[tuple[str, Reply | Failure]]]:
         """Yield the outcomes of what was sent as the batches end, a page at a time. `wait`: until all have; otherwise one look at each.
 
-        Calls that are to go again in the next round are not among them. Raises BatchError.
+        Calls that are to go again in the next round are not among them. Raises BatchError; if a batch is not found, after the others.
         """
         while True:
-            under_way = False
+            under_way, unknown = False, None
             for part in self.store.parts("planned", "sending", "open"):
-                ended = yield from self._look(part)
-                under_way = under_way or not ended
+                try:
+                    ended = yield from self._look(part)
+                except BatchError as error:
+                    if part.batch is None or error.failure.status != _NOT_FOUND:
+                        raise
+                    unknown = _not_found(part.batch, error.failure)
+                else:
+                    under_way = under_way or not ended
+            if unknown is not None and not (under_way and wait):
+                raise unknown
             if not under_way or not wait:
                 return
             self._wait(self._limits.poll_s)
@@ -184,10 +194,14 @@ class BatchSender:
                 self._match(client, part)
                 return False
             assert part.batch is not None, "an open part has a batch"
-            if retrieve(client, part.batch).status != "ended":
+            info = retrieve(client, part.batch)
+            if info.status != "ended":
                 self._failed_polls = 0
                 return False
-            yield from self._read(client, part, part.batch)
+            if info.is_archived and not info.has_results:
+                yield self._give_up(part)
+            else:
+                yield from self._read(client, part, part.batch)
         except BatchError as error:
             self._failed_polls += 1
             if error.failure.kind not in _DOWN or self._failed_polls >= _PATIENCE:
@@ -197,7 +211,9 @@ class BatchSender:
         return True
 
     def _match(self, client: Any, part: Part) -> None:
-        found = self._matcher.find(client, part, self.store.batches())
+        # Counted from the first look of any process, or one that looks once and ends would never send it again.
+        since = self.store.bind(f"sought {part.id} {part.sent_at}", repr(self._clock()))
+        found = self._matcher.find(client, part, self.store.batches(), float(since))
         if found.batch is not None:
             self.store.set_open(part, found.batch)
         elif found.is_none:
@@ -214,6 +230,14 @@ class BatchSender:
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
         yield self._settle(part, [(place, *encode_outcome(missing), True) for place in self.store.unsettled(part)])
         self.store.set_read(part)
+
+    def _give_up(self, part: Part) -> list[tuple[str, Reply | Failure]]:
+        """The results of a part are gone. What may be paid for is not made again, nor the next rung paid for it."""
+        gone = f"the results of batch {part.batch} are no longer kept at the endpoint: the call may be paid for, and is not made again"
+        lost = encode_outcome(Failure("canceled", gone))
+        settled = self._settle(part, [(place, *lost, False) for place in self.store.unsettled(part)])
+        self.store.set_read(part)
+        return settled
 
     def _settle(self, part: Part, lines: Iterable[tuple[int, str, bytes, bool]]) -> list[tuple[str, Reply | Failure]]:
         settled = self.store.settle(part, self._turn, lines, self._limits.attempts)
@@ -249,6 +273,14 @@ class BatchSender:
         if run != self._run or not (round_number.isdecimal() and rest.isdecimal()):
             return None
         return int(round_number), int(rest)
+
+
+def _not_found(batch: str, failure: Failure) -> BatchError:
+    hint = (
+        "with the key of another workspace it is not found; if it was deleted, what it answered is lost: `cascade batch results` has"
+        " the inputs that are done"
+    )
+    return BatchError(f"retrieving {batch}", replace(failure, message=f"{failure.message} ({hint})"))
 
 
 def _require_own(folder: Path, run: str, known: str) -> None:

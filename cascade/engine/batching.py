@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar, cast
@@ -13,7 +16,7 @@ from cascade.batch.climbing import CallerChecks
 from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.recording import Books
-from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, make_run, new_run_id
+from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, is_begun, make_run, new_run_id
 from cascade.core.budgets import usd_text
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
@@ -80,15 +83,14 @@ class BatchRun(Generic[_Data]):
 
     def send(self) -> BatchRun[_Data]:
         """Send what can be sent now, and return: the batches go on without this process. Raises BatchError, ConfigurationError."""
-        with self._driver() as driver:
+        with self.driver() as driver:
             driver.begin()
         return self
 
     def look(self) -> BatchRun[_Data]:
         """Read the batches that have ended, send what follows from them, and return. Raises BatchError, ConfigurationError."""
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on(wait=False)
+        with self.driver() as driver:
+            _look(driver)
         return self
 
     def run(self) -> list[Answer[_Data] | CascadeError]:
@@ -97,9 +99,8 @@ class BatchRun(Generic[_Data]):
 
     def drive(self) -> None:
         """Wait for all rounds."""
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on()
+        with self.driver() as driver:
+            _drive(driver)
 
     @property
     def counts(self) -> Counts:
@@ -111,9 +112,12 @@ class BatchRun(Generic[_Data]):
             store.close()
 
     def __iter__(self) -> Iterator[Answer[_Data] | CascadeError]:
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on()
+        return self.answers()
+
+    def answers(self, stop: threading.Event | None = None) -> Generator[Answer[_Data] | CascadeError]:
+        """As iteration. `stop`: once it is set, the run is no longer waited for, and _Stopped is raised."""
+        with self.driver(stop) as driver:
+            _drive(driver)
             for item in driver.store.all():
                 ended = driver.ended(item)
                 if ended is None:
@@ -125,18 +129,20 @@ class BatchRun(Generic[_Data]):
                 elif ended.error is not None:
                     yield ended.error
 
-    def _driver(self) -> Driver:
+    def driver(self, stop: threading.Event | None = None) -> Driver:
+        """What drives it. `stop`: as in `answers`."""
         store = ItemStore(self._run.folder)
         try:
             settings = self._run.settings(store)
         finally:
             store.close()
-        return Driver(self._run, self._means(settings))
+        means = self._means(settings)
+        return Driver(self._run, means if stop is None else replace(means, wait=_until(stop, means.wait)))
 
 
 @dataclass(frozen=True, slots=True)
 class AsyncBatchRun(Generic[_Data]):
-    """As `BatchRun`, for asyncio. The run is driven in a thread, with a sync client."""
+    """As `BatchRun`, for asyncio. The run is driven in a thread, with a sync client; canceled, it is no longer waited for."""
 
     whole: BatchRun[_Data]
 
@@ -152,24 +158,71 @@ class AsyncBatchRun(Generic[_Data]):
 
     async def send(self) -> AsyncBatchRun[_Data]:
         """As `BatchRun.send`."""
-        await asyncio.to_thread(self.whole.send)
+        await self._drive(Driver.begin)
         return self
 
     async def look(self) -> AsyncBatchRun[_Data]:
         """As `BatchRun.look`."""
-        await asyncio.to_thread(self.whole.look)
+        await self._drive(_look)
         return self
 
     async def run(self) -> list[Answer[_Data] | CascadeError]:
         """As `BatchRun.run`."""
-        return await asyncio.to_thread(self.whole.run)
+        return await _in_thread(lambda stop: list(self.whole.answers(stop)))
 
     async def __aiter__(self) -> AsyncGenerator[Answer[_Data] | CascadeError]:
-        await asyncio.to_thread(self.whole.drive)
-        answers = iter(self.whole)
-        while page := await asyncio.to_thread(_take, answers):
-            for one in page:
-                yield one
+        await self._drive(_drive)
+        answers = self.whole.answers()
+        try:
+            while page := await asyncio.to_thread(_take, answers):
+                for one in page:
+                    yield one
+        finally:
+            with suppress(ValueError):  # canceled while a page is read: the thread has it, and then nobody
+                answers.close()
+
+    async def _drive(self, drive: Callable[[Driver], object]) -> None:
+        def driving(stop: threading.Event) -> None:
+            with self.whole.driver(stop) as driver:
+                drive(driver)
+
+        await _in_thread(driving)
+
+
+class _Stopped(Exception):
+    """Whoever waited for the run was canceled."""
+
+
+async def _in_thread(function: Callable[[threading.Event], _Data]) -> _Data:
+    """Run it in a thread. If this is canceled, the thread ends too, at its next wait: the loop waits for it before it closes."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(function, stop)
+    except asyncio.CancelledError:
+        stop.set()
+        raise
+
+
+def _until(stop: threading.Event, wait: Callable[[float], None]) -> Callable[[float], None]:
+    def waits(seconds: float) -> None:
+        if wait is time.sleep:
+            stop.wait(seconds)
+        else:
+            wait(seconds)
+        if stop.is_set():
+            raise _Stopped
+
+    return waits
+
+
+def _look(driver: Driver) -> None:
+    driver.begin()
+    driver.go_on(wait=False)
+
+
+def _drive(driver: Driver) -> None:
+    driver.begin()
+    driver.go_on()
 
 
 def _take(answers: Iterator[Any]) -> list[Any]:
@@ -187,15 +240,14 @@ def open_batch(
     for name in options:
         if name not in _OPTIONS:
             raise RequestError(f"batch: unknown argument {name!r} (one of {', '.join(sorted(_OPTIONS))})")
-    name = options.get("run")
-    if name is not None and has_run(name):
+    name, limit = options.get("run"), _limit(options.get("max_usd"))
+    if name is not None and (is_begun(name) if inputs is not None else has_run(name)):
         run = find_run(name)
-        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model))
-        _require_same_limit(run, _limit(options.get("max_usd")))
+        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model), limit)
     elif inputs is None:
         raise ConfigurationError("batch: give the inputs, or the run to take up again: batch(run=…)")
     else:
-        limit, mode = _limit(options.get("max_usd")), runtime.mode()
+        mode = runtime.mode()
         # Of a rung above the first one, a missing key or package would otherwise be told when round 1 is paid.
         claude.prepare(runtime.ladder_of("cascade" if mode == "enforce" else "bypass"))
         settings = RunSettings(runtime.policy, mode, runtime.ratchet_step(), limit)
@@ -277,8 +329,10 @@ def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]
     return name, AskArguments(prompt, response_model, cast("AskOptions", fields)).request()
 
 
-def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None) -> None:
-    """Raises ConfigurationError if the run was begun with another policy or other inputs."""
+def _require_same(
+    run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None, limit: int | None
+) -> None:
+    """Raises ConfigurationError if the run was begun with another policy, other inputs or another limit."""
     store = ItemStore(run.folder, read_only=True)
     try:
         settings, inputs = run.settings(store), store.meta("inputs")
@@ -289,6 +343,12 @@ def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, 
             f"batch run {run.id}: it was begun with another policy, or another version of {settings.policy.name!r}"
             " (its own is stored with it: `cascade batch resume` uses that one)"
         )
+    if limit is not None and limit != settings.limit:
+        begun = "without a limit" if settings.limit is None else f"with the limit {usd_text(settings.limit)}"
+        raise ConfigurationError(
+            f"batch run {run.id}: max_usd: it was begun {begun}, which cannot be changed (leave it out to go on;"
+            " submit what was refused as a run of another name)"
+        )
     if given is None:
         return
     digest = InputsDigest(run.id)
@@ -296,21 +356,6 @@ def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, 
         digest.add(number, name, request)
     if digest.value != inputs:
         raise ConfigurationError(f"batch run {run.id}: it was begun with other inputs (choose another name)")
-
-
-def _require_same_limit(run: Run, given: int | None) -> None:
-    """Raises ConfigurationError if a limit is given that is not the run's: it would be ignored."""
-    store = ItemStore(run.folder, read_only=True)
-    try:
-        limit = run.settings(store).limit
-    finally:
-        store.close()
-    if given is not None and given != limit:
-        had = "no limit" if limit is None else f"the limit {usd_text(limit)}"
-        raise ConfigurationError(
-            f"batch run {run.id}: it was begun with {had}, which cannot be changed (leave the limit out to go on;"
-            " submit what was refused as a run of another name)"
-        )
 
 
 def _limit(max_usd: Any) -> int | None:

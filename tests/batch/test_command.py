@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import anthropic
 import pytest
 
 from cascade import cli
+from cascade.batch.items import ItemStore
 from cascade.emulator import Emulator
 
 from .conftest import LADDER
@@ -155,6 +157,56 @@ def test_a_task_that_the_policy_does_not_define_is_told(
     assert (code, "task_unknown" in f"{err}{caplog.text}") == (0, True)
 
 
+def test_a_submit_that_was_killed_early_is_made_again(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """Killed while it made its files, or while it read the inputs: the same command begins anew, and `status` goes on meanwhile."""
+    policy = ("--policy", str(home / "policy.yaml"))
+    for name in ("empty", "half"):
+        (home / "batches" / name).mkdir(parents=True)
+        (home / "batches" / name / "items.sqlite3").touch()
+    assert run("status")[:2] == (0, "no batch run\n")
+    store = ItemStore(home / "batches" / "half")
+    store.set_meta({"loaded": False})
+    store.add([(0, "left", b"{}")])
+    store.close()
+    assert "not read to their end" in run("resume", "half")[2]
+    for name in ("empty", "half"):
+        assert run("submit", inputs, *policy, "--run", name)[0] == 0
+        assert json.loads(run("status", name, "--json")[1])["items"] == 6
+    assert len(emulator.requests) == 4
+
+
+def test_another_limit_for_a_run_that_has_begun_is_refused(
+    emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """The same one is taken: a script may start twice."""
+    submit = ("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r", "--max-usd")
+    assert [run(*submit, limit)[0] for limit in ("1", "1.0", "2")] == [0, 0, 2]
+    assert "it was begun with the limit 1 USD" in run(*submit, "2")[2]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(
+    emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """As an editor on Windows saves them."""
+    (home / "bom.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"id": "a", "input": "q"}\r\n\r\n{"id": "\xc3\xa9", "input": "r"}\r\n'
+    )
+    code, _, err = run("submit", str(home / "bom.jsonl"), "--policy", str(home / "policy.yaml"), "--run", "bom")
+    assert (code, "2 inputs" in err) == (0, True)
+
+
+def test_results_go_into_a_pipe_without_replacing_it(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """`-o` of a pipe or a device writes to it: it is still one afterwards."""
+    run("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r", "--wait", "--poll-s", "0.01")
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("results", "r", "-o", str(pipe))[0] == 0
+    assert pipe.is_fifo()
+    assert os.read(reader, 65_536).count(b"\n") == 6
+    os.close(reader)
+
+
 def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, home: Path, warm_python: Any) -> None:
     """While one drives the run, another is told so."""
     run("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r")
@@ -167,4 +219,4 @@ def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, 
         assert other.stdout.readline() == "held\n"
         told = run("resume", "r")
         other.communicate()
-    assert (told[0], "another process is driving this batch run" in told[2]) == (2, True)
+    assert (told[0], "being driven already" in told[2]) == (2, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,20 @@ def test_bytes_split_a_batch_too(tmp_path: Path, emulate: Emulate, calls: Any) -
     assert len(answers(one.send(calls(8)))) == 8
     assert max(part.calls for part in one.store.parts()) < 8
     one.close()
+
+
+def test_no_body_is_larger_than_its_limit(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """As it is sent: with the custom ids, and what is written around each request."""
+    _, client = emulate()
+    sizes: list[int] = []
+    http = anthropic.DefaultHttpxClient(event_hooks={"request": [lambda sent: sizes.append(len(sent.content))]})
+    with client.with_options(http_client=http) as counted:
+        one = BatchSender(tmp_path, "r" * 40, lambda _: counted, replace(LIMITS, max_bytes=2_650))
+        assert len(answers(one.send(calls(30)))) == 30
+        one.close()
+    assert 1_000 < max(sizes) <= 2_650
+    with pytest.raises(ConfigurationError, match="max_requests=0 must be from 1 to 100000"):
+        BatchLimits(max_requests=0)
 
 
 def test_expired_and_failed_calls_go_again_and_only_so_often(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
@@ -139,10 +155,87 @@ def test_one_process_at_a_time_and_the_same_prompts(tmp_path: Path, emulate: Emu
     """A second sender is refused while the first is open; another prompt under a known key is refused too."""
     _, client = emulate()
     one = sender(tmp_path, client)
-    with pytest.raises(ConfigurationError, match="another process is driving"):
+    with pytest.raises(ConfigurationError, match="being driven already"):
         sender(tmp_path, client)
     list(one.send(calls(2)))
     first, second = calls(2)
     with pytest.raises(ConfigurationError, match="k0 was sent with other parameters"):
         list(one.send([BatchCall("k0", second.prompt), BatchCall("k1", first.prompt)]))
+    one.close()
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+def test_a_wrong_clock_pays_nothing_twice(hours: int, tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """A machine whose clock is hours off finds the batch whose response was lost."""
+    emulator, client = emulate(faults="lost,times=1")
+    one = BatchSender(tmp_path, "run", lambda _: client, LIMITS, clock=lambda: time.time() + hours * 3600)
+    assert len(answers(one.send(calls(5)))) == 5
+    assert set(emulator.batches.processed.values()) == {1}
+    one.close()
+
+
+def test_processes_that_look_once_send_again_what_was_never_made(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """The time to settle runs over all of them, not anew in each."""
+    emulator, client = emulate(faults="reset,on=create,times=1")
+    now = time.time()
+    for later in (0.0, 30.0, 70.0, 71.0):
+        limits = BatchLimits(max_requests=10)
+        one = BatchSender(tmp_path, "run", lambda _: client, limits, clock=lambda at=now + later: at)
+        known = list(one.add(calls(5)))
+        one.dispatch()
+        came = [outcome for page in one.collect(wait=False) for outcome in page]
+        one.close()
+    assert len(known) + len(came) == 5
+    assert set(emulator.batches.processed.values()) == {1}
+
+
+def test_a_batch_that_is_described_in_unknown_words_is_not_sent_again(
+    tmp_path: Path, emulate: Emulate, calls: Any
+) -> None:
+    """The answer to its creation cannot be read: it is looked for, as after a lost response."""
+    emulator, client = emulate()
+
+    def odd(response: Any) -> None:
+        if response.request.method == "POST":
+            body = response.read().replace(b'"in_progress"', b'"queued"')
+            response._content = body  # the one way to change what a real endpoint said
+
+    http = anthropic.DefaultHttpxClient(event_hooks={"response": [odd]})
+    with client.with_options(http_client=http) as strange:
+        one = sender(tmp_path, strange)
+        assert len(answers(one.send(calls(5)))) == 5
+        one.close()
+    assert set(emulator.batches.processed.values()) == {1}
+
+
+def test_a_deleted_batch_costs_the_others_nothing(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """The outcomes of the other batches come first; then it is said what may be wrong."""
+    _, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(30))) == []
+    one.dispatch()
+    deleted = one.store.parts()[0].batch
+    assert deleted is not None
+    client.messages.batches.retrieve(deleted)
+    client.messages.batches.delete(deleted)
+    pages = one.collect()
+    came = [key for key, _ in (*next(pages), *next(pages), *next(pages), *next(pages))]
+    with pytest.raises(BatchError, match=r"not found \(with the key of another workspace"):
+        next(pages)
+    assert sorted(came) == sorted(f"k{number}" for number in range(10, 30))
+    one.close()
+
+
+def test_results_that_are_no_longer_kept_end_their_calls(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """Nothing is paid again for them, and the run does not stop for ever."""
+    emulator, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(5))) == []
+    one.dispatch()
+    for batch in client.messages.batches.list():
+        client.messages.batches.retrieve(batch.id)
+        emulator.batches.archive(batch.id)
+    outcomes = dict(outcome for page in one.collect() for outcome in page)
+    assert {getattr(outcome, "kind", None) for outcome in outcomes.values()} == {"canceled"}
+    assert (len(outcomes), one.has_open, one.is_under_way) == (5, False, False)
     one.close()

@@ -55,7 +55,10 @@ def run_results(name: str, out: Path | None, *, remove: bool, as_json: bool) -> 
 
 
 def _replace(out: Path, lines: Iterable[bytes]) -> None:
-    """Write a file as a whole: another process sees the old one or the new one."""
+    """Write a file as a whole: another process sees the old one or the new one. A device or a pipe is written to as it is."""
+    if out.exists() and not (out.is_file() or out.is_dir()):
+        _write_to(out, lines)
+        return
     made = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -65,9 +68,22 @@ def _replace(out: Path, lines: Iterable[bytes]) -> None:
         finally:
             os.close(descriptor)
         made.replace(out)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too: it holds answers
         made.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
+
+
+def _write_to(out: Path, lines: Iterable[bytes]) -> None:
+    try:
+        descriptor = os.open(out, os.O_WRONLY)
+    except OSError as error:
+        raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
+    try:
+        _write(descriptor, lines)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, lines: Iterable[bytes]) -> None:
