@@ -23,7 +23,7 @@ from cascade.engine.arguments import AskArguments, AskOptions, Prompt
 from cascade.engine.response_types import response_type
 from cascade.engine.runtime import Runtime
 from cascade.policy.checks import CallerCheck, bind_callables
-from cascade.policy.plans import baseline_plan, make_plan
+from cascade.policy.plans import baseline_plan, called_rungs, make_plan
 from cascade.policy.ratchet import ratcheted
 from cascade.providers import Providers
 
@@ -217,11 +217,18 @@ def _means(
     now, deadline_s = runtime.options.clock, settings.policy.deadline_s
     means = Means(
         plan, baseline, runtime.gate, _books(runtime, baseline), claude.client_of,
-        lambda prompt: claude.call(prompt, now() + deadline_s), caller, options.get("limits") or BatchLimits(),
+        lambda prompt: claude.call(prompt, now() + deadline_s), caller, partial(_prepare, claude, settings, baseline),
+        options.get("limits") or BatchLimits(),
         clock=runtime.options.wall, on_progress=options.get("on_progress"),
     )  # fmt: skip
     wait = options.get("wait")
     return means if wait is None else replace(means, wait=wait)
+
+
+def _prepare(claude: Providers, settings: RunSettings, baseline: Plan) -> None:
+    """Make the clients of the rungs that may be called, those of other vendors among them: a run that began may not end without one."""
+    climbed = called_rungs(settings.policy) if settings.mode == "enforce" else ()
+    claude.prepare((*baseline.policy.ladder, *climbed))
 
 
 def _books(runtime: Runtime, baseline: Plan) -> Books:

@@ -180,7 +180,7 @@ def show_report(report: WorkloadReport) -> None:
         stdout.print(parts_table(parts, Fraction(1), f"{priced.alone} alone, live, uncached", paid="estimate"))
     stdout.print(
         "A router pays one model for each call. A climb pays the rungs below the one that answers, too, and the triage prompt, which"
-        " stands in the router's place. Not included: retries, thinking, and tools' tokens. Nothing here"
+        " stands in the router's place. Not included: retries, thinking, tools' tokens, summaries and plans. Nothing here"
         " says whether the answers are as good: record some of the traffic, and run `cascade calibrate`."
     )
 
