@@ -149,7 +149,7 @@ class Runtime:
     def read(self, arguments: Arguments) -> tuple[Request, Arm]:
         """The request, and who answers it. Raises RequestError if the arguments are invalid."""
         request = arguments.request()
-        self._warn_unknown_task(request.task)
+        self.warn_unknown_task(request.task)
         if arguments.cache:
             is_cached(self.policy, arguments.cache, None)  # raises if the policy has no response cache
         if request.raw is not None:
@@ -290,7 +290,7 @@ class Runtime:
         self._logged.add(key)
         return True
 
-    def _warn_unknown_task(self, task: str | None) -> None:
+    def warn_unknown_task(self, task: str | None) -> None:
         """Log, once per task, that the policy does not define it: it may be a label, or a typo that loses a floor."""
         if task is None or not self.policy.tasks or task == OTHER or not self._is_first(f"task {task}"):
             return

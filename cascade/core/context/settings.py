@@ -48,7 +48,7 @@ def describe_prepare(policy: Policy, task: str) -> str | None:
         most = "what a rung's context window holds" if settings.max_tokens is None else f"{settings.max_tokens} tokens"
         return f"trimmed to {most}, the newest {settings.keep_turns} turns stay whole"
     rung = summariser(policy, settings)
-    original = f"; {', '.join(settings.original_for)} get the original" if settings.original_for else ""
+    original = f"; the original goes to {', '.join(settings.original_for)}" if settings.original_for else ""
     return (
         f"from {settings.above_tokens} tokens on summarised by {rung.rung} ({rung.model}),"
         f" the newest {settings.keep_turns} turns stay whole{original}"

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, Strict, WithJsonSchema, model_valid
 from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name
-from cascade.core.policy.ladder import Rung
+from cascade.core.policy.ladder import Rung, model_faults
 
 __all__ = [
     "Artifact",
@@ -146,6 +146,7 @@ def economy_faults(
             for key in ("threshold", "samples"):
                 if key in summarize.by.model_fields_set:
                     yield Fault((*where, "by", key), "a rung that summarises does not decide", "remove it")
+            yield from model_faults((*where, "by"), summarize.by)
         else:
             yield from _unknown((*where, "by"), (summarize.by,) if summarize.by else (), rungs)
         yield from _unknown((*where, "original_for"), summarize.original_for, rungs)
