@@ -19,11 +19,12 @@ from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
 from cascade.replay.early import EarlyStop
+from cascade.replay.fields import fields_of
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
-from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 from cascade.replay.samples import parse_same, parse_samples, samples_text
 
 __all__ = ["CommandOptions", "count_and_share", "describe_storms", "early_stop_text", "per_thousand", "run_replay"]

@@ -12,7 +12,6 @@ itself is stored separately (`content`) and can be removed without breaking the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -46,7 +45,6 @@ __all__ = [
     "audit_id",
     "call_number",
     "handed_part",
-    "matches",
     "storable",
     "text_part",
 ]
@@ -72,22 +70,6 @@ class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flags: list[str] = []
     content: dict[str, str] = {}
     observed_as: str | None = None
-
-
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
-    metadata: dict[str, str] = {}
-
-
-_read_metadata = msgspec.json.Decoder(_Metadata)
-
-
-def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
-    """Whether a request's metadata has all these names and values. False if the body cannot be read (`verify` reports that)."""
-    try:
-        metadata = _read_metadata.decode(body).metadata
-    except msgspec.MsgspecError:
-        return False
-    return all(metadata.get(name) == value for name, value in wanted.items())
 
 
 ASKED_PART = "asked"
