@@ -204,6 +204,17 @@ def test_a_named_run_goes_on_and_refuses_other_inputs(emulate: Emulate, policy_o
     assert set(emulator.batches.paid.values()) == {1}
 
 
+def test_a_look_sends_what_follows_though_a_batch_is_under_way(
+    emulate: Emulate, policy_of: Callable[..., Policy]
+) -> None:
+    """Of two batches one has ended: its inputs go on to the next rung, and nobody waits for the other."""
+    emulator, client = emulate(faults="slow_end,polls=50,times=1")
+    limits = replace(LIMITS, max_requests=3)
+    with Cascade(policy_of(), client=client) as driver:
+        driver.batch([f"{n}, climb 2" for n in range(6)], run="r", limits=limits).send().look()
+    assert len(list(client.messages.batches.list())) == 3
+
+
 class Said(BaseModel):
     """What an answer is."""
 
