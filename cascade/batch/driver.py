@@ -107,6 +107,7 @@ class Driver:
 
     def close(self) -> None:
         """Let another process drive the run."""
+        self._budget.close()
         self.store.close()
         self._sender.close()
 

@@ -187,6 +187,16 @@ def test_the_policys_budgets_hold_too(emulate: Emulate, policy_of: Callable[...,
     assert found["Answer"] > 0
 
 
+def test_looking_often_reserves_no_more_than_once(emulate: Emulate, policy_of: Callable[..., Policy]) -> None:
+    """What is under way holds its part of the budget while the run is driven, and others may have it in between."""
+    _, client = emulate(faults="slow_end,polls=50")
+    with Cascade(policy_of("budget: {daily_usd: 0.02, on_exhausted: reject}\n"), client=client) as driver:
+        run = driver.batch(INPUTS, run="r", limits=LIMITS).send()
+        for _ in range(9):
+            run.look()
+        assert driver.ask("question").rung == "haiku"
+
+
 def test_a_named_run_goes_on_and_refuses_other_inputs(emulate: Emulate, policy_of: Callable[..., Policy]) -> None:
     """`send` returns; the same call takes it up, with the inputs or without; other inputs or another policy are told."""
     emulator, client = emulate(faults="slow_end,polls=1")
@@ -208,7 +218,7 @@ def test_a_look_sends_what_follows_though_a_batch_is_under_way(
     emulate: Emulate, policy_of: Callable[..., Policy]
 ) -> None:
     """Of two batches one has ended: its inputs go on to the next rung, and nobody waits for the other."""
-    emulator, client = emulate(faults="slow_end,polls=50,times=1")
+    _, client = emulate(faults="slow_end,polls=50,times=1")
     limits = replace(LIMITS, max_requests=3)
     with Cascade(policy_of(), client=client) as driver:
         driver.batch([f"{n}, climb 2" for n in range(6)], run="r", limits=limits).send().look()
