@@ -57,7 +57,8 @@ class Progress:
 class Means:
     """What a driver needs of its engine. `plan` and `baseline`: at the prices of batches.
 
-    `client_of`: the SDK's client for a rung. `call`: makes a call of a rung that batches do not reach. `clock`: Unix seconds.
+    `client_of`: the SDK's client for a rung. `call`: makes a call of a rung that batches do not reach. `prepare`: makes the clients of
+    all rungs that may be called, or raises for a missing key or package. `clock`: Unix seconds.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Means:
     client_of: Callable[[Rung], Any]
     call: Callable[[Prompt], Reply | Failure]
     caller: CallerChecks = field(default_factory=CallerChecks)
+    prepare: Callable[[], None] = lambda: None
     limits: BatchLimits = field(default_factory=BatchLimits)
     clock: Callable[[], float] = time.time
     wait: Callable[[float], None] = time.sleep
@@ -118,7 +120,12 @@ class Driver:
         self.close()
 
     def begin(self) -> None:
-        """Take up the items that are not done, and send what they wait for and what stands in no batch. Raises BatchError."""
+        """Take up the items that are not done, and send what they wait for and what stands in no batch. Raises BatchError.
+
+        Raises MissingKey or MissingExtra before anything is sent, if a rung that may be called could not be.
+        """
+        if self._done < self._items:
+            self._means.prepare()
         since, books = self.store.ending_since(), self._means.books
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)

@@ -24,6 +24,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Mode
+from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.home import home
 
 __all__ = [
@@ -166,8 +167,11 @@ def find_run(name: str) -> Run:
     """The run of this name. Raises ConfigurationError if there is none."""
     folder = runs_folder() / name
     if not has_run(name):
-        known = ", ".join(run.id for run in list_runs()[-5:]) or "none"
-        raise ConfigurationError(f"batch run {name!r}: there is none in {runs_folder()} (the last ones: {known})")
+        names = [run.id for run in list_runs()]
+        raise ConfigurationError(
+            f"batch run {name!r}: there is none in {runs_folder()}"
+            f" ({did_you_mean(name, names)}there are: {listed(names)}; `cascade batch status` lists them)"
+        )
     return Run(name, folder)
 
 

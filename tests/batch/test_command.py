@@ -97,19 +97,64 @@ def test_a_limit_ends_with_5_and_partial_results_say_so(emulator: Emulator, run:
         (("submit", "IN", "--run", "a b"), "'a b': a name has"),
         (("submit", "BAD"), "bad.jsonl:1: 'temperature' is not known here"),
         (("submit", "TWICE"), "the id 't' occurs twice"),
+        (("submit", "IN", "--policy", "VENDOR"), "OPENAI_API_KEY is not set"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_leaves_no_run(
-    arguments: tuple[str, ...], told: str, emulator: Emulator, run: Run, inputs: str, home: Path
+    arguments: tuple[str, ...],
+    told: str,
+    emulator: Emulator,
+    run: Run,
+    inputs: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exit 2, and nothing was sent."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (home / "bad.jsonl").write_text('{"input": "q", "temperature": 1}\n')
     (home / "twice.jsonl").write_text('{"id": "t", "input": "q"}\n{"id": "t", "input": "r"}\n')
-    files = {"IN": inputs, "BAD": str(home / "bad.jsonl"), "TWICE": str(home / "twice.jsonl")}
+    vendor = "  - {rung: luna, provider: openai, model: gpt-6-luna, threshold: 0.80, max_tokens: 1024, effort: low}\n"
+    (home / "vendor.yaml").write_text(LADDER.replace("  - {rung: opus", f"{vendor}  - {{rung: opus"))
+    files = {
+        "IN": inputs,
+        "VENDOR": str(home / "vendor.yaml"),
+        "BAD": str(home / "bad.jsonl"),
+        "TWICE": str(home / "twice.jsonl"),
+    }
     code, out, err = run(*(files.get(one, one) for one in arguments))
     assert (code, out, told in err, err.count("\n")) == (2, "", True, 1)
     assert not emulator.requests
     assert list((home / "batches").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("submit", "IN", "--run", "monday", "--max-usd", "9"), "with the limit 5 USD, which cannot be changed"),
+        (("status", "mondy"), "did you mean 'monday'?"),
+        (("results", "monday", "--remove"), "--remove: name a file for the results with -o"),
+    ],
+)
+def test_what_a_run_cannot_do_is_told_and_changes_nothing(
+    arguments: tuple[str, ...], told: str, emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """Another limit than it was begun with, a name that is not its own, and its removal with nothing that keeps the answers."""
+    policy = str(home / "policy.yaml")
+    run("submit", inputs, "--policy", policy, "--run", "monday", "--max-usd", "5", "--wait", "--poll-s", "0.01")
+    more = ("--policy", policy) if "IN" in arguments else ()
+    code, out, err = run(*(inputs if one == "IN" else one for one in arguments), *more)
+    assert (code, out, told in err) == (2, "", True)
+    assert json.loads(run("status", "monday", "--json")[1])["done"] == 6
+
+
+def test_a_task_that_the_policy_does_not_define_is_told(
+    emulator: Emulator, run: Run, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As live: it may be a typo that loses a floor."""
+    (home / "tasks.yaml").write_text(f"{LADDER}tasks:\n  - {{name: refund, floor: sonnet}}\n")
+    (home / "in.jsonl").write_text('{"input": "q", "task": "refnd"}\n')
+    code, _, err = run("submit", str(home / "in.jsonl"), "--policy", str(home / "tasks.yaml"), "--run", "r")
+    assert (code, "task_unknown" in f"{err}{caplog.text}") == (0, True)
 
 
 def test_a_submit_that_was_killed_early_is_made_again(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:

@@ -26,6 +26,11 @@ def run_results(name: str, out: Path | None, *, remove: bool, as_json: bool) -> 
             raise ConfigurationError(
                 f"--remove: {left} of {counts.items} inputs of {name} are not done (cascade batch resume {name} --wait)"
             )
+        if remove and out is None:
+            raise ConfigurationError(
+                "--remove: name a file for the results with -o (what reads standard output may stop early, and the answers"
+                " would be gone)"
+            )
         if as_json and out is None:
             raise ConfigurationError(
                 "--json: name a file for the results with -o, since they go to standard output otherwise"
