@@ -109,6 +109,7 @@ class Driver:
 
     def close(self) -> None:
         """Let another process drive the run."""
+        self._budget.close()
         self.store.close()
         self._sender.close()
 
@@ -141,7 +142,8 @@ class Driver:
                 numbers = dict.fromkeys(int(key.partition("/")[0]) for key in self._page)
                 self._advance(self.store.some(list(numbers)))
                 self._page = {}
-            if self._sender.is_under_way:
+            if self._sender.is_under_way:  # not to wait for: what follows from those that have ended goes out now
+                self._sender.dispatch()
                 return False
             if not self._sender.has_open:
                 return True

@@ -36,6 +36,7 @@ __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
 _RUN = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
 _PAGE = 500  # calls or results of one transaction
+_PAGE_CHARACTERS = 4_000_000
 _NOT_FOUND = 404
 _PATIENCE = 20  # polls in a row that may fail
 
@@ -224,7 +225,7 @@ class BatchSender:
         """Store the results of a batch that has ended. It may have been read in part before."""
         read = results(client, batch, prompt_of=lambda custom_id: self._prompt_of(part, custom_id))
         with closing(read):
-            for page in _pages(read):
+            for page in _pages_of_results(read):
                 lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
                 yield self._settle(part, filter(None, lines))
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
@@ -297,6 +298,19 @@ def _outcome(kind: str, written: bytes) -> Reply | Failure:
     outcome = decode_outcome(kind, written)
     assert isinstance(outcome, (Reply, Failure)), "a sender stores nothing else"
     return outcome
+
+
+def _pages_of_results(read: Iterator[tuple[str, BatchOutcome]]) -> Iterator[list[tuple[str, BatchOutcome]]]:
+    """By their number, and by their size: each is in memory several times over."""
+    page, size = list[tuple[str, BatchOutcome]](), 0
+    for one in read:
+        page.append(one)
+        size += len(one[1].text) if isinstance(one[1], Reply) else 0
+        if len(page) == _PAGE or size > _PAGE_CHARACTERS:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:
