@@ -80,6 +80,12 @@ def ask(  # noqa: PLR0913, PLR0917 - options
         typer.Option(help="NAME=VALUE, recorded in the ledger (workflow, customer, key …); may be repeated."),
     ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache", help="Use the policy's response cache, or not. Default: as the policy says."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the trail: each rung's verdict, confidence and cost.")
     ] = False,
@@ -90,7 +96,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options
 
     options = AskOptions(
         text=text, policy=policy, system=system, task=task, flags=tuple(flag or ()), max_tokens=max_tokens,
-        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger,
+        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger, cache=cache,
     )  # fmt: skip
     run_ask(options, explain=explain, as_json=as_json)
 

@@ -27,6 +27,7 @@ class AskOptions:
     deadline_s: float | None
     metadata: tuple[str, ...] = ()
     ledger: str | None = None
+    cache: bool | None = None
 
 
 def read_text(text: str) -> str:
@@ -52,6 +53,7 @@ def run_ask(options: AskOptions, *, explain: bool, as_json: bool) -> None:
                 metadata=metadata,
                 max_tokens=options.max_tokens,
                 deadline_s=options.deadline_s,
+                cache=options.cache,
             )
         except ClimbError as error:
             if explain and not as_json:
@@ -91,8 +93,11 @@ def _print_notes(answer: Answer, *, explain: bool) -> None:
         stderr.print(
             f"degraded: the answer is {answer.rung}'s, the best so far; the climb stopped there ({answer.degraded})"
         )
+    if answer.cache == "hit":
+        stderr.print("from the response cache: no model was asked")
     if explain:
-        stderr.print(trail_text(answer.steps, answer.rung, stderr.width))
+        if answer.steps:
+            stderr.print(trail_text(answer.steps, answer.rung, stderr.width))
         flags = f", flags {', '.join(answer.flags)}" if answer.flags else ""
         stderr.print(
             f"task {answer.task}{flags}; {answer.cost_usd:.6f} USD, {answer.latency_s:.2f} s;"

@@ -98,6 +98,7 @@ def test_a_limit_ends_with_5_and_partial_results_say_so(emulator: Emulator, run:
         (("submit", "BAD"), "bad.jsonl:1: 'temperature' is not known here"),
         (("submit", "TWICE"), "the id 't' occurs twice"),
         (("submit", "IN", "--policy", "VENDOR"), "OPENAI_API_KEY is not set"),
+        (("submit", "VENDOR"), "a .yaml file is not a list of inputs"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_leaves_no_run(

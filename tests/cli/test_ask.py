@@ -176,6 +176,17 @@ def test_an_abstention_is_no_error(run: Run, support: Path, items: tuple[Item, .
     assert "the policy abstains (refused)" in ran.err
 
 
+def test_a_marked_request_is_answered_from_the_response_cache(
+    run: Run, emulator: Emulator, items: tuple[Item, ...], tmp_path: Path
+) -> None:
+    """`--cache` marks it; the second answer says where it is from."""
+    path, text = tmp_path / "cached.yaml", text_of(climbing(items, 1))
+    path.write_text(json.dumps(load_policy("default").model_dump(mode="json", exclude_unset=True) | {"cache": {}}))
+    ran = [run("ask", text, "--cache", "--explain", "--policy", str(path), emulator=emulator) for _ in range(2)]
+    assert ran[0].out == ran[1].out
+    assert ["from the response cache: no model was asked" in one.err for one in ran] == [False, True]
+
+
 def test_neither_key_nor_text_is_logged(run: Run, support: Path, items: tuple[Item, ...]) -> None:
     """Events on stderr name rungs and rates, never what was asked or the key."""
     text = text_of(items[0])

@@ -19,11 +19,16 @@ __all__ = ["batch_inputs"]
 _ASKED = ("system", "task", "flags", "metadata", "max_tokens")
 _READ = frozenset({"id", "input", *_ASKED})
 _OF_CORPORA = frozenset({"group", "split", "at", "expected", "replies", "baseline"})
+_NO_INPUTS = frozenset({".yaml", ".yml", ".md", ".py", ".toml", ".html"})
+"""Files whose lines would each be read as a question, and paid for."""
+
 _HINT = 'an input is {"input": "…" or messages} and, if wanted, id, system, task, flags, metadata, max_tokens'
 
 
 def batch_inputs(path: Path, maps: tuple[tuple[str, str], ...] = ()) -> Iterator[BatchInput]:
     """The inputs in order. `maps`: pairs of a field and the column or key that holds it. Raises CorpusError, which names the line."""
+    if path.suffix.lower() in _NO_INPUTS:
+        raise CorpusError(f"a {path.suffix} file is not a list of inputs", where=str(path), hint=_HINT)
     lines = input_lines(path, MAX_LINE_BYTES)
     number, first = next(lines, (0, b""))
     first = first.removeprefix(codecs.BOM_UTF8)
