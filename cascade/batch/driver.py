@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Self, TypeVar
 
 from cascade.batch.calls import BatchCall, BatchLimits, Stored
-from cascade.batch.climbing import CallerChecks, Climber, Finished, Waiting, Wanted
+from cascade.batch.climbing import CallerChecks, Climber, Finished, Kept, Waiting, Wanted
 from cascade.batch.items import ENDING, Item, ItemStore
 from cascade.batch.recording import Books, recorded
 from cascade.batch.results import line_of
@@ -92,6 +92,8 @@ class Driver:
             self._sender.close()
             raise
         self._items, self._done = counts.items, counts.done
+        self._is_new = self._sender.is_empty and not self.store.has_said  # no outcome is stored of any item
+        self._kept = Kept()
         self._ladder = self._climber(means.plan, "batch")
         self._baseline = self._climber(means.baseline, "bypass")
         self._page: dict[str, Stored] = {}  # outcomes that have just come
@@ -102,7 +104,7 @@ class Driver:
 
     def _climber(self, plan: Plan, arm: Arm) -> Climber:
         counts = self._budget.is_active
-        return Climber(plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts)
+        return Climber(plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts, kept=self._kept)
 
     def close(self) -> None:
         """Let another process drive the run."""
@@ -122,7 +124,8 @@ class Driver:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
             self._recorded = recorded(books.read, ending, since - 1.0)
         for page in _pages(self.store.unfinished()):
-            self._advance(page)
+            self._advance(page, is_new=self._is_new)
+        self._is_new = False
         self._sender.dispatch()
 
     def go_on(self, *, wait: bool = True) -> bool:
@@ -131,7 +134,7 @@ class Driver:
             for page in self._sender.collect(wait=wait):
                 self._page = dict(page)
                 numbers = dict.fromkeys(int(key.partition("/")[0]) for key in self._page)
-                self._advance(self.store.some(list(numbers)))
+                self._advance(self._some(numbers))
                 self._page = {}
             if self._sender.is_under_way:
                 return False
@@ -151,11 +154,25 @@ class Driver:
         found = self.climber_of(item).run(item)
         return found if isinstance(found, Finished) else None
 
-    def _advance(self, items: Iterable[Item]) -> None:
-        """Climb with these items, and store what comes of it."""
+    def _some(self, numbers: Iterable[int]) -> list[Item]:
+        """These items, in order: of climbs that are kept, or from the store."""
+        found: list[Item] = []
+        missing: list[int] = []
+        for number in numbers:
+            item = self._kept.item(number)
+            if item is None:
+                missing.append(number)
+            else:
+                found.append(item)
+        if missing:
+            found += self.store.some(missing)
+        return sorted(found, key=lambda item: item.n)
+
+    def _advance(self, items: Iterable[Item], *, is_new: bool = False) -> None:
+        """Climb with these items, and store what comes of it. `is_new`: nothing is stored of them."""
         with self.store.together():
             for item in items:
-                self._climb(item)
+                self._climb(item, is_new=is_new)
         self._write()
         while self._live:
             live = self._live
@@ -170,10 +187,10 @@ class Driver:
                     self._climb(item)
             self._write()
 
-    def _climb(self, item: Item) -> None:
+    def _climb(self, item: Item, *, is_new: bool = False) -> None:
         climber = self.climber_of(item)
         while True:
-            found = climber.run(item)
+            found = climber.run(item, is_new=is_new)
             self._budget.settle(item, found.known)
             if isinstance(found, Finished):
                 self._budget.forget(item.n)
@@ -181,6 +198,7 @@ class Driver:
                 return
             if self._admit(item, found):
                 break
+            is_new = False  # the refusal is stored
         for call in found.calls:
             if call.prompt.rung.provider == "anthropic":
                 self._calls.append(BatchCall(call.key, call.prompt))

@@ -44,12 +44,16 @@ _checks = msgspec.json.Decoder(tuple[CheckResult, ...])
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input of a run: the `n`-th, from 0. `id`: the caller's name for it. Its request has the id that the ledger knows it by."""
+    """One input of a run: the `n`-th, from 0. `id`: the caller's name for it. Its request has the id that the ledger knows it by.
+
+    `size`: of the request as JSON, in bytes.
+    """
 
     n: int
     id: str
     request: Request
     state: int = WAITING
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +178,16 @@ class ItemStore:
 
     # what was not learnt through a batch
 
-    def said(self, key: str) -> Stored | tuple[CheckResult, ...] | None:
-        """A refusal, a live call's outcome or a verifier's results; None if nothing is stored under this key."""
+    @property
+    def has_said(self) -> bool:
+        """Whether any of it is stored."""
         if self._has_said is None:
             self._has_said = self._database.execute("SELECT 1 FROM said LIMIT 1").fetchone() is not None
-        if not self._has_said:
+        return self._has_said
+
+    def said(self, key: str) -> Stored | tuple[CheckResult, ...] | None:
+        """A refusal, a live call's outcome or a verifier's results; None if nothing is stored under this key."""
+        if not self.has_said:
             return None
         found = self._database.execute("SELECT kind, value FROM said WHERE key = ?", (key,)).fetchone()
         if found is None:
@@ -220,4 +229,4 @@ class ItemStore:
 
 
 def _item(row: tuple[int, str, bytes, int]) -> Item:
-    return Item(row[0], row[1], _requests.decode(row[2]), row[3])
+    return Item(row[0], row[1], _requests.decode(row[2]), row[3], len(row[2]))

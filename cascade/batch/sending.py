@@ -134,6 +134,11 @@ class BatchSender:
         return None if found is None else _outcome(*found)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no call was ever asked for."""
+        return self.store.is_empty()
+
+    @property
     def is_under_way(self) -> bool:
         """Whether any batch has not been read to its end."""
         return bool(self.store.parts("planned", "sending", "open"))

@@ -99,6 +99,10 @@ class CallStore:
 
     # calls
 
+    def is_empty(self) -> bool:
+        """Whether there is none."""
+        return self._database.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is None
+
     def endpoint(self, name: str, rung: Rung) -> int:
         """The number of an endpoint; `rung` is one that is asked there."""
         found = self._database.execute("SELECT id FROM endpoints WHERE name = ?", (name,)).fetchone()
