@@ -12,7 +12,9 @@ from cascade.core.budgets import Refusal
 from cascade.core.messages import Failure, Reply
 from cascade.core.triage import Prompt
 
-__all__ = ["BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome"]
+__all__ = [
+    "BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome", "kept_outcome",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,26 @@ def encode_outcome(outcome: Stored) -> tuple[str, bytes]:
     return kind, encode_json(outcome)
 
 
+def kept_outcome(outcome: Reply | Failure) -> tuple[Reply | Failure, str, bytes]:
+    """An outcome as it will be read again, with its kind and its JSON."""
+    kind = "reply" if isinstance(outcome, Reply) else "failure"
+    try:
+        return outcome, kind, _encoder.encode(outcome)
+    except UnicodeEncodeError:
+        written = encode_json(outcome)
+        return _decoder(kind).decode(written), kind, written
+
+
 def decode_outcome(kind: str, written: bytes) -> Stored:
     """The outcome that `encode_outcome` has written."""
+    return _decoder(kind).decode(written)
+
+
+def _decoder(kind: str) -> msgspec.json.Decoder[Any]:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(_TYPES[kind])
-    return decoder.decode(written)
+    return decoder
 
 
 def digest_of(params: bytes) -> bytes:

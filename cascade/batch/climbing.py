@@ -39,7 +39,9 @@ _Calls = Ask | AskSamples | AskJudge | AskReview | AskAuxiliary
 
 _NOW = Situation()  # without a storm guard, a deadline, or a budget that is out by itself
 _MOST_KEPT = 128_000_000  # bytes
-_CLIMB_BYTES = 3_000  # of a climb that waits at its first call, as measured, with its item, but without the texts of the request
+_CLIMB_BYTES = (
+    3_000  # of a climb that waits at its first call, as measured, with its item, but without the texts of the request
+)
 
 
 @dataclass(frozen=True, slots=True)

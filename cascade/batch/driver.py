@@ -104,7 +104,9 @@ class Driver:
 
     def _climber(self, plan: Plan, arm: Arm) -> Climber:
         counts = self._budget.is_active
-        return Climber(plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts, kept=self._kept)
+        return Climber(
+            plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts, kept=self._kept
+        )
 
     def close(self) -> None:
         """Let another process drive the run."""

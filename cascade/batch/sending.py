@@ -17,11 +17,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, encode_outcome
+from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, kept_outcome
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.matching import Matcher
 from cascade.batch.store import CALLS_FILE, CallStore, Part, Registered
@@ -44,6 +44,18 @@ _TRANSIENT = frozenset(
 _DOWN = _TRANSIENT - {"expired"}
 
 _One = TypeVar("_One")
+
+
+class _Line(NamedTuple):
+    """A result as it is stored. `is_transient`: the call may be sent again."""
+
+    place: int
+    outcome: Reply | Failure
+    kind: str
+    written: bytes
+    is_transient: bool
+
+
 Outcomes = Iterator[tuple[str, Reply | Failure]]
 """Keys and what became of their calls."""
 
@@ -215,16 +227,18 @@ class BatchSender:
         with closing(read):
             for page in _pages(read):
                 lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
-                yield self._settle(part, filter(None, lines))
+                yield self._settle(part, [line for line in lines if line is not None])
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
-        yield self._settle(part, [(place, *encode_outcome(missing), True) for place in self.store.unsettled(part)])
+        yield self._settle(part, [_Line(place, *kept_outcome(missing), True) for place in self.store.unsettled(part)])
         self.store.set_read(part)
 
-    def _settle(self, part: Part, lines: Iterable[tuple[int, str, bytes, bool]]) -> list[tuple[str, Reply | Failure]]:
-        settled = self.store.settle(part, self._turn, lines, self._limits.attempts)
-        return [(key, _outcome(kind, written)) for key, kind, written in settled]
+    def _settle(self, part: Part, lines: list[_Line]) -> list[tuple[str, Reply | Failure]]:
+        written = [(line.place, line.kind, line.written, line.is_transient) for line in lines]
+        settled = self.store.settle(part, self._turn, written, self._limits.attempts)
+        outcomes = {line.place: line.outcome for line in reversed(lines)}  # the first of a place is stored
+        return [(key, outcomes[place]) for key, place in settled]
 
-    def _line(self, part: Part, custom_id: str, outcome: BatchOutcome) -> tuple[int, str, bytes, bool] | None:
+    def _line(self, part: Part, custom_id: str, outcome: BatchOutcome) -> _Line | None:
         """A result as it is stored; None for one that is not of this part."""
         place = self._place_of(custom_id)
         if place is None or not part.contains(*place):
@@ -235,7 +249,7 @@ class BatchSender:
             outcome = Failure("canceled", f"batch {part.batch} was canceled before the call was made")
         assert not isinstance(outcome, str), "there is no other word"
         is_transient = isinstance(outcome, Failure) and outcome.kind in _TRANSIENT
-        return place[1], *encode_outcome(outcome), is_transient
+        return _Line(place[1], *kept_outcome(outcome), is_transient)
 
     def _prompt_of(self, part: Part, custom_id: str) -> Prompt | None:
         """What was sent, as far as its most tokens depend on it; for an answer that does not say what it was billed."""
