@@ -13,6 +13,7 @@ from typing import Any
 
 from cascade.batch.calls import Stored
 from cascade.batch.items import Item
+from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
 from cascade.core.climb import WHOLE, Climb, Observation, climb
 from cascade.core.decision import Situation
@@ -24,7 +25,7 @@ from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER
 from cascade.core.prices import Rates
 from cascade.core.review import build_review_prompt
-from cascade.core.trail import Answer, Arm, CheckResult, Step
+from cascade.core.trail import Answer, Arm, CheckResult, Sample, Step
 from cascade.core.triage import Prompt, build_prompt
 
 __all__ = ["CallerChecks", "Climber", "Finished", "Kept", "Known", "LookUp", "Verifying", "Waiting", "Wanted"]
@@ -74,13 +75,22 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The climb has ended, with an answer or an error. `task` None: it did not begin, since no rung could take the request."""
+    """The climb has ended, with an answer or an error. `task` None: it did not begin, since no rung could take the request.
+
+    `beside`: the auxiliary calls that were made for a rung without a step.
+    """
 
     task: str | None
     steps: tuple[Step, ...]
     answer: Answer | None = None
     error: CascadeError | None = None
     known: tuple[Known, ...] = ()
+    beside: tuple[Sample, ...] = ()
+
+    @property
+    def cost(self) -> int:
+        """What all its calls cost, in nano-USD."""
+        return sum(step.cost_nanousd for step in self.steps) + sum(call.cost_nanousd for call in self.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +103,44 @@ class CallerChecks:
 
 @dataclass(slots=True)
 class _Running:
-    """A climb under way. `event`: what it was stopped at; None: it has not begun. `is_new`: nothing is stored of what comes after that."""
+    """A climb under way. `event`: what it was stopped at; None: it has not begun. `is_new`: nothing is stored of what comes after that.
+
+    What it has used: `canceled`, the first call that was; `known`, since it last went on; `beside`, auxiliary calls, with their rung.
+    """
 
     item: Item
     climb: Climb
     is_new: bool
     task: str | None = None
     event: Any = None
+    canceled: Failure | None = None
+    known: tuple[Known, ...] = ()
+    beside: tuple[tuple[int, Sample], ...] = ()
+
+    def note(self, event: _Calls, outcomes: Sequence[object]) -> None:
+        """These are what the calls of the event came to."""
+        for one in outcomes:
+            if isinstance(one, Failure) and one.kind == "canceled":
+                self.canceled = self.canceled or one
+        if isinstance(event, AskAuxiliary) and isinstance(outcomes[0], (Reply, Failure)):
+            made = auxiliary_call(event.kind, event.prompt, event.rates, outcomes[0])
+            self.beside = (*self.beside, (event.index, made))
+
+    def require_made(self, steps: tuple[Step, ...]) -> None:
+        """Raises BatchCanceled if a call of the last step was canceled: whoever canceled it does not want the next rung to be paid instead.
+
+        The error has the step, with what its other calls cost.
+        """
+        if self.canceled is not None:
+            message = f"{self.canceled.message} (submit this input again if it is still wanted)"
+            raise BatchCanceled(message, steps=steps)
+
+    def finished(
+        self, steps: tuple[Step, ...], answer: Answer | None = None, error: ClimbError | None = None
+    ) -> Finished:
+        """The climb has ended."""
+        beside = tuple(call for at, call in self.beside if all(step.index != at for step in steps))
+        return Finished(self.task or OTHER, steps, answer, error, self.known, beside)
 
 
 class Kept:
@@ -164,32 +205,34 @@ class Climber:
             caller = self._caller
             begun = climb(self.plan, item.request, checks=caller.checks, accept=caller.accept, reading=WHOLE)
             running = _Running(item, begun, is_new)
-        known, is_kept = list[Known](), False
+        is_kept = False
         try:
-            calls = self._go_on(running, known)
+            calls = self._go_on(running)
             is_kept = self._kept.put(running)
-            return Waiting(running.task or OTHER, calls, tuple(known))
+            return Waiting(running.task or OTHER, calls, running.known)
         except StopIteration as done:
             answer: Answer = replace(done.value, arm=self.arm)
-            return Finished(running.task or OTHER, answer.steps, answer, None, tuple(known))
+            return running.finished(answer.steps, answer)
         except ClimbError as error:
-            return Finished(running.task or OTHER, error.steps, None, error, tuple(known))
+            return running.finished(error.steps, error=error)
         except CascadeError as error:
-            return Finished(running.task, (), None, error, tuple(known))
+            return Finished(running.task, (), None, error, running.known)
         finally:
             if not is_kept:
                 running.climb.close()
 
-    def _go_on(self, running: _Running, known: list[Known]) -> tuple[Wanted, ...]:
+    def _go_on(self, running: _Running) -> tuple[Wanted, ...]:
         """Climb to the calls whose outcomes are missing. Raises StopIteration with the answer, and what the climb raises."""
         item, send = running.item, running.climb.send
+        running.known = ()
+        event: Any = running.event
         may_be_stored = True
-        event = running.event
         if event is None:
             event, may_be_stored = next(running.climb), not running.is_new
             running.task = str(event.task)
         while True:
             if isinstance(event, Observation):
+                running.require_made(event.steps)
                 event = send(_NOW)
                 continue
             if isinstance(event, Verify):
@@ -197,14 +240,15 @@ class Climber:
                 continue
             assert isinstance(event, _Calls), "no reply is decided at its first tokens"
             keys = _keys(item.n, event)
-            outcomes = _until_refused(tuple(map(self._look_up, keys))) if may_be_stored else (None,) * len(keys)
+            stored = tuple(map(self._look_up, keys)) if may_be_stored else (None,) * len(keys)
+            outcomes = _until_refused(stored, running.canceled)
             if self._counts:
-                known += self._known(event, keys, outcomes)
+                running.known += tuple(self._known(event, keys, outcomes))
             if None in outcomes:
                 running.event = event
                 return tuple(self._wanted(item, event, keys, outcomes))
-            _require_made(event, outcomes)
             may_be_stored = not running.is_new
+            running.note(event, outcomes)
             event = send(outcomes if isinstance(event, AskSamples) else outcomes[0])
 
     def _verified(self, item: Item, event: Verify) -> tuple[CheckResult, ...]:
@@ -262,16 +306,9 @@ def _keys(number: int, event: _Calls) -> tuple[str, ...]:
     return (f"{at}/{event.kind}{event.number}",)  # one that was refused has no number
 
 
-def _until_refused(outcomes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The first Refusal holds for the calls after it."""
+def _until_refused(outcomes: tuple[Any, ...], canceled: Failure | None) -> tuple[Any, ...]:
+    """The first Refusal holds for the calls after it; after a canceled call of the step, no other one is made."""
     for place, outcome in enumerate(outcomes):
         if isinstance(outcome, Refusal):
             return outcomes[:place] + (outcome,) * (len(outcomes) - place)
-    return outcomes
-
-
-def _require_made(event: _Calls, outcomes: tuple[object, ...]) -> None:
-    """Raises BatchCanceled if a call was canceled: whoever canceled it does not want the next rung to be paid instead."""
-    for outcome in outcomes:
-        if isinstance(outcome, Failure) and outcome.kind == "canceled":
-            raise BatchCanceled(f"{outcome.message} (submit this input again if it is still wanted)", steps=event.steps)
+    return outcomes if canceled is None else tuple(canceled if one is None else one for one in outcomes)

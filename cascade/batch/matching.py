@@ -2,10 +2,12 @@
 
 The process was killed, or the connection broke, between sending a batch and storing its id. Then the endpoint's batches are listed:
 
-- one that was created in that time, has as many requests, and belongs to no other part, is a candidate
+- one that was created about that time, has as many requests, and belongs to no other part, is a candidate
 - a candidate that has ended is read: its first custom_id says whether it is the part's
 - a candidate that is still under way cannot be read: the part waits until it has ended
 - without any candidate for `settle_s` seconds, the batch was not created: the part may be sent again
+
+The two clocks may differ by hours, so "about" is a day to either side. A batch that is first listed after those seconds is none of ours.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from cascade.core.messages import Failure
 
 __all__ = ["Found", "Matcher"]
 
-_SKEW_S = 600.0  # how far the endpoint's clock may be from ours
+_SKEW_S = 86_400.0  # how far the endpoint's clock may be from ours: a zone set wrong, a machine that slept
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,21 @@ class Matcher:
         self, place_of: Callable[[str], tuple[int, int] | None], settle_s: float, clock: Callable[[], float]
     ) -> None:
         self._place_of, self._settle_s, self._clock = place_of, settle_s, clock
-        self._since: dict[int, float] = {}  # by part: when it was first looked for
+        self._listed: dict[int, set[str]] = {}  # by part: the candidates that were listed within `settle_s`
         self._first: dict[str, tuple[int, int] | None] = {}  # of each ended batch: what its first result belongs to
 
-    def find(self, client: Any, part: Part, known: set[str]) -> Found:
-        """Look for the part's batch. `known`: the ids of batches that belong to parts. Raises BatchError."""
-        since = self._since.setdefault(part.id, self._clock())
+    def find(self, client: Any, part: Part, known: set[str], since: float) -> Found:
+        """Look for the part's batch. `known`: the ids of batches that belong to parts. `since`: when it was first looked for, by any process.
+
+        Raises BatchError.
+        """
         has_time = self._clock() < since + self._settle_s
+        candidates = list(self._candidates(client, part, known, latest=since + self._settle_s + _SKEW_S))
+        listed = self._listed.setdefault(part.id, {info.id for info in candidates})
+        if has_time:
+            listed |= {info.id for info in candidates}
         undecided = False
-        for info in self._candidates(client, part, known, latest=since + self._settle_s + _SKEW_S):
+        for info in (info for info in candidates if info.id in listed):
             now = info if info.id in self._first else retrieve(client, info.id)  # it may have ended meanwhile
             if info.id not in self._first and now.status != "ended":
                 undecided = True
@@ -60,7 +68,7 @@ class Matcher:
                 return Found(info.id)
         if undecided or has_time:
             return Found()
-        del self._since[part.id]
+        self._listed.pop(part.id, None)
         return Found(is_none=True)
 
     def _candidates(self, client: Any, part: Part, known: set[str], *, latest: float) -> Iterator[BatchInfo]:

@@ -46,7 +46,9 @@ class Books:
         answer = ended.answer
         estimate = baseline_estimate(plan, self.baseline, answer) if answer is not None and arm in LADDER_ARMS else None
         begun = Begun(plan, item.request, ended.task, arm, self.wall(), NO_SLOT)
-        waits = begin(self.hooks, begun, self.report).ended(Ended(ended.steps, answer, ended.error, 0.0, estimate))
+        waits = begin(self.hooks, begun, self.report).ended(
+            Ended(ended.steps, answer, ended.error, 0.0, estimate, beside=ended.beside)
+        )
         if waits:
             wait(waits)
 

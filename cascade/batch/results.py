@@ -18,7 +18,7 @@ _FIELDS = (
 def line_of(item: Item, ended: Finished) -> Line:
     """The line of an item that has ended. Its `error` is the error's name and message, and `cost_usd` what it cost all the same."""
     answer, error = ended.answer, ended.error
-    cost = sum(step.cost_nanousd for step in ended.steps)
+    cost = ended.cost
     values: dict[str, Any] = dict.fromkeys(_FIELDS)
     values |= {
         "id": item.id,

@@ -214,7 +214,9 @@ class BatchSender:
         return True
 
     def _match(self, client: Any, part: Part) -> None:
-        found = self._matcher.find(client, part, self.store.batches())
+        # Counted from the first look of any process, or one that looks once and ends would never send it again.
+        since = self.store.bind(f"sought {part.id} {part.sent_at}", repr(self._clock()))
+        found = self._matcher.find(client, part, self.store.batches(), float(since))
         if found.batch is not None:
             self.store.set_open(part, found.batch)
         elif found.is_none:

@@ -94,7 +94,10 @@ def create(client: Any, requests: Sequence[Mapping[str, Any]], *, retry: Retry =
     body = _call(
         client, "creating the batch", retry, lambda api: api.create(requests=requests, timeout=_timeout()), creates=True
     )
-    return _info_of(body)
+    try:
+        return _info_of(body)
+    except BatchError as error:  # made, but described in words that are not known here
+        raise BatchError("creating the batch", error.failure, maybe_made=True) from error
 
 
 def retrieve(client: Any, batch_id: str, *, retry: Retry = _RETRY) -> BatchInfo:

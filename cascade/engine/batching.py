@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar, cast
@@ -79,15 +82,14 @@ class BatchRun(Generic[_Data]):
 
     def send(self) -> BatchRun[_Data]:
         """Send what can be sent now, and return: the batches go on without this process. Raises BatchError, ConfigurationError."""
-        with self._driver() as driver:
+        with self.driver() as driver:
             driver.begin()
         return self
 
     def look(self) -> BatchRun[_Data]:
         """Read the batches that have ended, send what follows from them, and return. Raises BatchError, ConfigurationError."""
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on(wait=False)
+        with self.driver() as driver:
+            _look(driver)
         return self
 
     def run(self) -> list[Answer[_Data] | CascadeError]:
@@ -96,9 +98,8 @@ class BatchRun(Generic[_Data]):
 
     def drive(self) -> None:
         """Wait for all rounds."""
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on()
+        with self.driver() as driver:
+            _drive(driver)
 
     @property
     def counts(self) -> Counts:
@@ -110,9 +111,12 @@ class BatchRun(Generic[_Data]):
             store.close()
 
     def __iter__(self) -> Iterator[Answer[_Data] | CascadeError]:
-        with self._driver() as driver:
-            driver.begin()
-            driver.go_on()
+        return self.answers()
+
+    def answers(self, stop: threading.Event | None = None) -> Generator[Answer[_Data] | CascadeError]:
+        """As iteration. `stop`: once it is set, the run is no longer waited for, and _Stopped is raised."""
+        with self.driver(stop) as driver:
+            _drive(driver)
             for item in driver.store.all():
                 ended = driver.ended(item)
                 if ended is None:
@@ -124,18 +128,20 @@ class BatchRun(Generic[_Data]):
                 elif ended.error is not None:
                     yield ended.error
 
-    def _driver(self) -> Driver:
+    def driver(self, stop: threading.Event | None = None) -> Driver:
+        """What drives it. `stop`: as in `answers`."""
         store = ItemStore(self._run.folder)
         try:
             settings = self._run.settings(store)
         finally:
             store.close()
-        return Driver(self._run, self._means(settings))
+        means = self._means(settings)
+        return Driver(self._run, means if stop is None else replace(means, wait=_until(stop, means.wait)))
 
 
 @dataclass(frozen=True, slots=True)
 class AsyncBatchRun(Generic[_Data]):
-    """As `BatchRun`, for asyncio. The run is driven in a thread, with a sync client."""
+    """As `BatchRun`, for asyncio. The run is driven in a thread, with a sync client; canceled, it is no longer waited for."""
 
     whole: BatchRun[_Data]
 
@@ -151,24 +157,71 @@ class AsyncBatchRun(Generic[_Data]):
 
     async def send(self) -> AsyncBatchRun[_Data]:
         """As `BatchRun.send`."""
-        await asyncio.to_thread(self.whole.send)
+        await self._drive(Driver.begin)
         return self
 
     async def look(self) -> AsyncBatchRun[_Data]:
         """As `BatchRun.look`."""
-        await asyncio.to_thread(self.whole.look)
+        await self._drive(_look)
         return self
 
     async def run(self) -> list[Answer[_Data] | CascadeError]:
         """As `BatchRun.run`."""
-        return await asyncio.to_thread(self.whole.run)
+        return await _in_thread(lambda stop: list(self.whole.answers(stop)))
 
     async def __aiter__(self) -> AsyncGenerator[Answer[_Data] | CascadeError]:
-        await asyncio.to_thread(self.whole.drive)
-        answers = iter(self.whole)
-        while page := await asyncio.to_thread(_take, answers):
-            for one in page:
-                yield one
+        await self._drive(_drive)
+        answers = self.whole.answers()
+        try:
+            while page := await asyncio.to_thread(_take, answers):
+                for one in page:
+                    yield one
+        finally:
+            with suppress(ValueError):  # canceled while a page is read: the thread has it, and then nobody
+                answers.close()
+
+    async def _drive(self, drive: Callable[[Driver], object]) -> None:
+        def driving(stop: threading.Event) -> None:
+            with self.whole.driver(stop) as driver:
+                drive(driver)
+
+        await _in_thread(driving)
+
+
+class _Stopped(Exception):
+    """Whoever waited for the run was canceled."""
+
+
+async def _in_thread(function: Callable[[threading.Event], _Data]) -> _Data:
+    """Run it in a thread. If this is canceled, the thread ends too, at its next wait: the loop waits for it before it closes."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(function, stop)
+    except asyncio.CancelledError:
+        stop.set()
+        raise
+
+
+def _until(stop: threading.Event, wait: Callable[[float], None]) -> Callable[[float], None]:
+    def waits(seconds: float) -> None:
+        if wait is time.sleep:
+            stop.wait(seconds)
+        else:
+            wait(seconds)
+        if stop.is_set():
+            raise _Stopped
+
+    return waits
+
+
+def _look(driver: Driver) -> None:
+    driver.begin()
+    driver.go_on(wait=False)
+
+
+def _drive(driver: Driver) -> None:
+    driver.begin()
+    driver.go_on()
 
 
 def _take(answers: Iterator[Any]) -> list[Any]:

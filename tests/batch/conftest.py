@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def emulate() -> Iterator[Callable[..., tuple[Emulator, anthropic.Anthropic]]]:
     """Start an emulator, with a client: a text that says `climb N` is answered with confidence by the rung N only."""
     with ExitStack() as stack:
 
-        def start(**options: Any) -> tuple[Emulator, anthropic.Anthropic]:
-            emulator = stack.enter_context(Emulator(script=answer, **options))
+        def start(usage: dict[str, int] | None = None, **options: Any) -> tuple[Emulator, anthropic.Anthropic]:
+            script = answer if usage is None else lambda *asked: replace(answer(*asked), usage=usage)
+            emulator = stack.enter_context(Emulator(script=script, **options))
             client = anthropic.Anthropic(base_url=emulator.base_url, api_key="k", max_retries=0, timeout=60)
             return emulator, stack.enter_context(client)
 

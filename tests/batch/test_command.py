@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Callable
@@ -108,6 +109,29 @@ def test_what_is_wrong_is_one_line_and_leaves_no_run(
     assert (code, out, told in err, err.count("\n")) == (2, "", True, 1)
     assert not emulator.requests
     assert list((home / "batches").glob("*")) == []
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(
+    emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """As an editor on Windows saves them."""
+    (home / "bom.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"id": "a", "input": "q"}\r\n\r\n{"id": "\xc3\xa9", "input": "r"}\r\n'
+    )
+    code, _, err = run("submit", str(home / "bom.jsonl"), "--policy", str(home / "policy.yaml"), "--run", "bom")
+    assert (code, "2 inputs" in err) == (0, True)
+
+
+def test_results_go_into_a_pipe_without_replacing_it(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """`-o` of a pipe or a device writes to it: it is still one afterwards."""
+    run("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r", "--wait", "--poll-s", "0.01")
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("results", "r", "-o", str(pipe))[0] == 0
+    assert pipe.is_fifo()
+    assert os.read(reader, 65_536).count(b"\n") == 6
+    os.close(reader)
 
 
 def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, home: Path, warm_python: Any) -> None:

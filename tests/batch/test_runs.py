@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from cascade import Answer, AsyncCascade, Cascade, Policy
+from cascade.batch import BatchLimits
 from cascade.core.errors import BatchCanceled, BudgetExceeded, ConfigurationError, RequestError
 from cascade.costs import costs
 from cascade.costs.rows import PeriodSums
@@ -95,6 +96,41 @@ def test_canceled_calls_end_their_inputs_and_pay_no_rung_above(
         found = driver.batch(INPUTS, limits=LIMITS).run()
     assert {type(one) for one in found} == {BatchCanceled}
     assert not emulator.batches.paid
+
+
+def test_what_was_paid_beside_a_canceled_call_is_counted(
+    emulate: Emulate, policy_of: Callable[..., Policy], home: Path
+) -> None:
+    """Of a vote's three calls one is canceled: the other two are on the ledger and in the results, and no judge is asked."""
+    emulator, client = emulate(faults="canceled,times=1")
+    with Cascade(policy_of(POLICIES["judge"]), client=client) as driver:
+        run = driver.batch(INPUTS[:1], limits=LIMITS)
+        (found,) = run.run()
+    assert isinstance(found, BatchCanceled)
+    assert emulator.batches.billed.replies == 2
+    assert run.counts.cost == sum(step.cost_nanousd for step in found.steps) == 20_000
+    with reading(str(home / "ledger.db")) as reader:
+        assert verify(reader).is_sound
+        rows = PeriodSums.of(reader.spend(0, 10**11), reader.traffic(0, 10**11))
+        assert sum(row.cost for row in rows.spend) == sum(row.cost for row in rows.traffic) == 20_000
+
+
+def test_a_summary_is_counted_though_its_rung_is_refused(
+    emulate: Emulate, policy_of: Callable[..., Policy], home: Path
+) -> None:
+    """The limit has room for the summary, and not for the first rung after it."""
+    _, client = emulate(usage={"input_tokens": 35_000, "output_tokens": 500})
+    policy = policy_of("prepare: {summarize: {by: haiku, above_tokens: 1000, keep_turns: 1}}\n")
+    turns = [("user", "hello " * 4000), ("assistant", "ok " * 2000), ("user", "and?")]
+    with Cascade(policy, client=client) as driver:
+        run = driver.batch([[{"role": role, "content": text} for role, text in turns]], max_usd=0.00192, limits=LIMITS)
+        (found,) = run.run()
+    assert isinstance(found, BudgetExceeded)
+    assert "only a summary was paid for, 0.001875 USD" in str(found)
+    assert run.counts.cost == 1_875_000
+    with reading(str(home / "ledger.db")) as reader:
+        rows = PeriodSums.of(reader.spend(0, 10**11), reader.traffic(0, 10**11))
+        assert sum(row.cost for row in rows.spend) == sum(row.cost for row in rows.traffic) == 1_875_000
 
 
 def test_a_limit_is_never_exceeded_and_the_best_held_ships(emulate: Emulate, policy_of: Callable[..., Policy]) -> None:
@@ -179,6 +215,34 @@ def test_asyncio_has_the_same(
     given = AsyncCascade(policy_of(), client=anthropic.AsyncAnthropic(api_key="k"))
     with pytest.raises(ConfigurationError, match="sync client"):
         given.batch(INPUTS)
+
+
+def test_asyncio_can_cancel_it(
+    emulate: Emulate, policy_of: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that waits for the batches ends too: the loop closes, and the run can be taken up at once."""
+    emulator, _ = emulate(faults="slow_end,polls=1")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+
+    async def main() -> None:
+        sent, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with AsyncCascade(policy_of()) as driver:
+
+            def tell(_: object) -> None:
+                loop.call_soon_threadsafe(sent.set)
+
+            run = driver.batch(INPUTS, run="r", limits=BatchLimits(poll_s=3600), on_progress=tell)
+            waiting = asyncio.create_task(run.run())
+            await sent.wait()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(main())
+    with Cascade(policy_of()) as driver:
+        assert len(driver.batch(run="r", limits=LIMITS).run()) == len(INPUTS)
+    assert set(emulator.batches.processed.values()) == {1}
 
 
 def test_costs_count_batches_among_the_ladders_and_the_audit_samples_them(

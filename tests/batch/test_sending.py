@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,47 @@ def test_one_process_at_a_time_and_the_same_prompts(tmp_path: Path, emulate: Emu
     with pytest.raises(ConfigurationError, match="k0 was sent with other parameters"):
         list(one.send([BatchCall("k0", second.prompt), BatchCall("k1", first.prompt)]))
     one.close()
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+def test_a_wrong_clock_pays_nothing_twice(hours: int, tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """A machine whose clock is hours off finds the batch whose response was lost."""
+    emulator, client = emulate(faults="lost,times=1")
+    one = BatchSender(tmp_path, "run", lambda _: client, LIMITS, clock=lambda: time.time() + hours * 3600)
+    assert len(answers(one.send(calls(5)))) == 5
+    assert set(emulator.batches.processed.values()) == {1}
+    one.close()
+
+
+def test_processes_that_look_once_send_again_what_was_never_made(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """The time to settle runs over all of them, not anew in each."""
+    emulator, client = emulate(faults="reset,on=create,times=1")
+    now = time.time()
+    for later in (0.0, 30.0, 70.0, 71.0):
+        limits = BatchLimits(max_requests=10)
+        one = BatchSender(tmp_path, "run", lambda _: client, limits, clock=lambda at=now + later: at)
+        known = list(one.add(calls(5)))
+        one.dispatch()
+        came = [outcome for page in one.collect(wait=False) for outcome in page]
+        one.close()
+    assert len(known) + len(came) == 5
+    assert set(emulator.batches.processed.values()) == {1}
+
+
+def test_a_batch_that_is_described_in_unknown_words_is_not_sent_again(
+    tmp_path: Path, emulate: Emulate, calls: Any
+) -> None:
+    """The answer to its creation cannot be read: it is looked for, as after a lost response."""
+    emulator, client = emulate()
+
+    def odd(response: Any) -> None:
+        if response.request.method == "POST":
+            body = response.read().replace(b'"in_progress"', b'"queued"')
+            response._content = body  # the one way to change what a real endpoint said
+
+    http = anthropic.DefaultHttpxClient(event_hooks={"response": [odd]})
+    with client.with_options(http_client=http) as strange:
+        one = sender(tmp_path, strange)
+        assert len(answers(one.send(calls(5)))) == 5
+        one.close()
+    assert set(emulator.batches.processed.values()) == {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,8 @@ def batch_inputs(path: Path) -> Iterator[BatchInput]:
     """The inputs in order. Raises CorpusError, which names the line."""
     lines = input_lines(path, MAX_LINE_BYTES)
     number, first = next(lines, (0, b""))
-    if not first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") or first.strip() == b"{" or is_manifest(first):
+    first = first.removeprefix(codecs.BOM_UTF8)
+    if not first.lstrip().startswith(b"{") or first.strip() == b"{" or is_manifest(first):
         lines.close()
         for item in read_inputs(path).items:
             yield _of_item(item)

@@ -50,7 +50,10 @@ def run_results(name: str, out: Path | None, *, remove: bool, as_json: bool) -> 
 
 
 def _replace(out: Path, lines: Iterable[bytes]) -> None:
-    """Write a file as a whole: another process sees the old one or the new one."""
+    """Write a file as a whole: another process sees the old one or the new one. A device or a pipe is written to as it is."""
+    if out.exists() and not (out.is_file() or out.is_dir()):
+        _write_to(out, lines)
+        return
     made = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -63,6 +66,17 @@ def _replace(out: Path, lines: Iterable[bytes]) -> None:
     except OSError as error:
         made.unlink(missing_ok=True)
         raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
+
+
+def _write_to(out: Path, lines: Iterable[bytes]) -> None:
+    try:
+        descriptor = os.open(out, os.O_WRONLY)
+    except OSError as error:
+        raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
+    try:
+        _write(descriptor, lines)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, lines: Iterable[bytes]) -> None:
