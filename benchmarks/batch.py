@@ -32,6 +32,7 @@ from cascade import Cascade
 from cascade.batch import matching, sending
 from cascade.batch.calls import BatchLimits
 from cascade.claude import batches
+from cascade.cli.batch.command import collect_rarely
 
 _SERVER = """
 import json, sys
@@ -107,7 +108,7 @@ def child(items: int, base_url: str) -> None:
     with Cascade("default", client=client) as driver:
         list(driver.batch(["Ticket 1 " + _FILLER], limits=BatchLimits(poll_s=0.01)))  # what is loaded once
         gc.collect()
-        gc.freeze()  # as the command does
+        collect_rarely()  # as the command does
         outside.seconds = 0.0
         before, at, resident = time.process_time(), time.perf_counter(), _resident()
         inputs: Any = ({"id": f"t-{n}", "input": f"Ticket {n} {_FILLER}"} for n in range(items))

@@ -26,16 +26,19 @@ ENDING: Final = 1
 DONE: Final = 2
 
 # `bound` and `cost` of a call that was admitted, in nano-USD; `cost` is null until its outcome is known. `said`: what was not learnt
-# through a batch: a refused call, a verifier's results, a call that was made live.
+# through a batch: a refused call, a verifier's results, a call that was made live. Requests are in a table of their own: a row that
+# changes is written again as a whole.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, state INTEGER, ended_at REAL, cost INTEGER, kind TEXT, rung TEXT, request BLOB, line BLOB
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, state INTEGER, ended_at REAL, cost INTEGER, kind TEXT, rung TEXT, line BLOB
 );
+CREATE TABLE IF NOT EXISTS requests (n INTEGER PRIMARY KEY, request BLOB);
 CREATE INDEX IF NOT EXISTS unfinished ON items (n) WHERE state < 2;
 CREATE TABLE IF NOT EXISTS spent (key TEXT PRIMARY KEY, bound INTEGER, cost INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, kind TEXT, value BLOB) WITHOUT ROWID;
 """
+_ITEMS = "SELECT n, id, request, state FROM items JOIN requests USING (n)"
 _PAGE = 500
 
 _requests = msgspec.json.Decoder(Request)
@@ -107,9 +110,11 @@ class ItemStore:
 
     def add(self, items: Sequence[tuple[int, str, bytes]]) -> None:
         """Add items: their number, name and request as JSON. Raises ConfigurationError if an id occurs twice."""
-        query = "INSERT OR IGNORE INTO items (n, id, state, request) VALUES (?, ?, 0, ?)"
+        query = "INSERT OR IGNORE INTO items (n, id, state) VALUES (?, ?, 0)"
         with transaction(self._database):
-            added = self._database.executemany(query, items).rowcount
+            added = self._database.executemany(query, [(number, name) for number, name, _ in items]).rowcount
+            requests = [(number, request) for number, _, request in items]
+            self._database.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
             if added < len(items):
                 for number, name, _ in items:
                     first = self._database.execute("SELECT n FROM items WHERE id = ?", (name,)).fetchone()[0]
@@ -121,16 +126,16 @@ class ItemStore:
     def some(self, numbers: Sequence[int]) -> list[Item]:
         """These items: no more than a page."""
         marks = ",".join("?" * len(numbers))
-        query = f"SELECT n, id, request, state FROM items WHERE n IN ({marks}) ORDER BY n"  # noqa: S608 - question marks
+        query = f"{_ITEMS} WHERE n IN ({marks}) ORDER BY n"
         return list(map(_item, self._database.execute(query, numbers).fetchall()))
 
     def unfinished(self) -> Iterator[Item]:
         """The items that are not done, in order."""
-        return self._items("SELECT n, id, request, state FROM items WHERE state < 2 AND n > ? ORDER BY n LIMIT ?")
+        return self._items(f"{_ITEMS} WHERE state < 2 AND n > ? ORDER BY n LIMIT ?")
 
     def all(self) -> Iterator[Item]:
         """Every item, in order."""
-        return self._items("SELECT n, id, request, state FROM items WHERE n > ? ORDER BY n LIMIT ?")
+        return self._items(f"{_ITEMS} WHERE n > ? ORDER BY n LIMIT ?")
 
     def _items(self, query: str) -> Iterator[Item]:
         last = -1
