@@ -8,13 +8,14 @@ is deterministic, so with the same outcomes it takes the same steps. A verifier'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cascade.batch.calls import Stored
 from cascade.batch.items import Item
 from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
+from cascade.core.changing import changed
 from cascade.core.climb import WHOLE, Climb, Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
@@ -211,7 +212,7 @@ class Climber:
             is_kept = self._kept.put(running)
             return Waiting(running.task or OTHER, calls, running.known)
         except StopIteration as done:
-            answer: Answer = replace(done.value, arm=self.arm)
+            answer: Answer = changed(done.value, arm=self.arm)
             return running.finished(answer.steps, answer)
         except ClimbError as error:
             return running.finished(error.steps, error=error)

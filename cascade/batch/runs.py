@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cascade.batch.calls import encode_json
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.items import ItemStore
 from cascade.batch.store import CALLS_FILE
+from cascade.core.changing import changed
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
@@ -134,7 +135,7 @@ class InputsDigest:
     def add(self, number: int, name: str | None, request: Request) -> tuple[int, str, bytes]:
         """The next input as it is stored: number, name and request. Its request's id follows from run and number."""
         named = name if name is not None else f"item-{number + 1}"
-        written = encode_json(replace(request, id=f"casc_{self._run}_{number}"))
+        written = encode_json(changed(request, id=f"casc_{self._run}_{number}"))
         self._digest.update(f"{len(named)} {len(written)} {named}".encode("utf-8", "replace"))
         self._digest.update(written)
         return number, named, written
