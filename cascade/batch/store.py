@@ -27,8 +27,8 @@ __all__ = ["CALLS_FILE", "BatchView", "CallStore", "Part", "PartState", "Registe
 PartState = Literal["planned", "sending", "open", "read"]
 
 # `turn`: the last `send` that asked for the call. `part` and `place`: where it stands, or stood last. `is_open`: it has no outcome
-# and stands in no batch. `params` are in a table of their own: a row that changes is written again as a whole. They are there until
-# the call has an outcome. The large column is last: SQLite reads a row only as far as it must.
+# and stands in no batch. `outcome`: the number of its outcome. What is large is in tables of its own: a row that changes is written again
+# as a whole, with its page. Results come in no order: they are appended as they come, and `params` are there until the whole part is read.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS endpoints (id INTEGER PRIMARY KEY, name TEXT UNIQUE, rung TEXT);
@@ -38,8 +38,9 @@ CREATE TABLE IF NOT EXISTS parts (
 );
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, key TEXT UNIQUE, turn INTEGER, endpoint INTEGER, part INTEGER, place INTEGER,
-    tries INTEGER DEFAULT 0, is_open INTEGER, bytes INTEGER, digest BLOB, kind TEXT, outcome BLOB
+    tries INTEGER DEFAULT 0, is_open INTEGER, bytes INTEGER, digest BLOB, outcome INTEGER
 );
+CREATE TABLE IF NOT EXISTS outcomes (id INTEGER PRIMARY KEY, kind TEXT, value BLOB);
 CREATE TABLE IF NOT EXISTS params (id INTEGER PRIMARY KEY, params BLOB);
 CREATE INDEX IF NOT EXISTS open_calls ON calls (id) WHERE is_open;
 CREATE INDEX IF NOT EXISTS calls_by_place ON calls (part, place) WHERE part IS NOT NULL;
@@ -47,6 +48,7 @@ CREATE INDEX IF NOT EXISTS calls_by_place ON calls (part, place) WHERE part IS N
 CALLS_FILE: Final = "calls.sqlite3"
 """The store's name in a run's folder."""
 
+_FIND = "SELECT kind, value FROM calls JOIN outcomes ON outcomes.id = outcome WHERE key = ?"
 _PAGE = 2_000  # rows read at once
 _MARKS = 30_000  # question marks of one statement; SQLite's own limit is 32,766
 
@@ -149,7 +151,9 @@ class CallStore:
         known: list[tuple[str, str, bytes]] = []
         new: list[tuple[int, Registered]] = []
         execute = self._database.execute
-        find = "SELECT id, digest, kind, outcome FROM calls WHERE key = ?"
+        find = (
+            "SELECT calls.id, digest, kind, value FROM calls LEFT JOIN outcomes ON outcomes.id = outcome WHERE key = ?"
+        )
         for wanted, call in enumerate(given, first):
             number, digest, kind, outcome = execute(find, (call.key,)).fetchone()
             if number == wanted:
@@ -167,8 +171,8 @@ class CallStore:
 
     def outcome(self, key: str) -> tuple[str, bytes] | None:
         """Kind and JSON of a call's outcome; None if it is not known."""
-        found = self._database.execute("SELECT kind, outcome FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if found is None or found[0] is None else (found[0], found[1])
+        found = self._database.execute(_FIND, (key,)).fetchone()
+        return None if found is None else (found[0], found[1])
 
     def count_open(self, turn: int | None = None) -> int:
         """How many calls have neither an outcome nor a batch. `turn`: of this `send` only."""
@@ -228,7 +232,7 @@ class CallStore:
             last = page[-1][0]
 
     def params_at(self, part: Part, place: int) -> bytes | None:
-        """The parameters of one call of a part; None once its outcome is known."""
+        """The parameters of one call of a part; None once the part is read."""
         query = "SELECT params FROM calls JOIN params USING (id) WHERE part = ? AND place = ?"
         found = self._database.execute(query, (part.id, place)).fetchone()
         return None if found is None else found[0]
@@ -260,7 +264,7 @@ class CallStore:
         """
         settled: list[tuple[str, int]] = []
         again: list[tuple[int]] = []
-        final: list[tuple[str, bytes, int]] = []
+        final: list[tuple[int, str, bytes]] = []  # the call, and its outcome
         with transaction(self._database):
             unread = self._unread(part, [place for place, *_ in outcomes])
             for place, kind, written, is_transient in outcomes:
@@ -271,13 +275,20 @@ class CallStore:
                 if is_transient and tries + 1 < attempts:
                     again.append((number,))
                     continue
-                final.append((kind, written, number))
+                final.append((number, kind, written))
                 if asked == turn:
                     settled.append((key, place))
             change = self._database.executemany
             change("UPDATE calls SET tries = tries + 1, is_open = 1 WHERE id = ?", again)
-            change("UPDATE calls SET tries = tries + 1, kind = ?, outcome = ? WHERE id = ?", final)
-            change("DELETE FROM params WHERE id = ?", [(number,) for _, _, number in final])
+            first = (self._database.execute("SELECT max(id) FROM outcomes").fetchone()[0] or 0) + 1
+            numbered = list(enumerate(final, first))
+            change(
+                "INSERT INTO outcomes VALUES (?, ?, ?)", [(at, kind, written) for at, (_, kind, written) in numbered]
+            )
+            change(
+                "UPDATE calls SET tries = tries + 1, outcome = ? WHERE id = ?",
+                [(at, number) for at, (number, _, _) in numbered],
+            )
         return settled
 
     def _unread(self, part: Part, places: list[int]) -> dict[int, tuple[int, str, int, int]]:
@@ -286,18 +297,21 @@ class CallStore:
         for first in range(0, len(places), _MARKS):
             some = places[first : first + _MARKS]
             marks = ",".join("?" * len(some))
-            query = f"SELECT place, id, key, turn, tries FROM calls WHERE part = ? AND kind IS NULL AND NOT is_open AND place IN ({marks})"  # noqa: S608 - question marks
+            query = f"SELECT place, id, key, turn, tries FROM calls WHERE part = ? AND outcome IS NULL AND NOT is_open AND place IN ({marks})"  # noqa: S608 - question marks
             found |= {place: (*row,) for place, *row in self._database.execute(query, (part.id, *some))}
         return found
 
     def unsettled(self, part: Part) -> list[int]:
         """The places of a part's calls for which no result came."""
-        query = "SELECT place FROM calls WHERE part = ? AND kind IS NULL AND NOT is_open ORDER BY place"
+        query = "SELECT place FROM calls WHERE part = ? AND outcome IS NULL AND NOT is_open ORDER BY place"
         return [place for (place,) in self._database.execute(query, (part.id,))]
 
     def set_read(self, part: Part) -> None:
         """Every result of the part is stored."""
-        self._database.execute("UPDATE parts SET state = 'read' WHERE id = ?", (part.id,))
+        done = "SELECT id FROM calls WHERE part = ? AND outcome IS NOT NULL"
+        with transaction(self._database):
+            self._database.execute(f"DELETE FROM params WHERE id IN ({done})", (part.id,))  # noqa: S608 - no values in it
+            self._database.execute("UPDATE parts SET state = 'read' WHERE id = ?", (part.id,))
 
 
 @dataclass(frozen=True, slots=True)
