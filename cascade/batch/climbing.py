@@ -15,7 +15,6 @@ from cascade.batch.calls import Stored
 from cascade.batch.items import Item
 from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
-from cascade.core.changing import changed
 from cascade.core.climb import WHOLE, Climb, Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
@@ -212,7 +211,10 @@ class Climber:
             is_kept = self._kept.put(running)
             return Waiting(running.task or OTHER, calls, running.known)
         except StopIteration as done:
-            answer: Answer = changed(done.value, arm=self.arm)
+            answer: Answer = done.value
+            object.__setattr__(
+                answer, "arm", self.arm
+            )  # nobody else has it yet, and a copy of so many fields takes long
             return running.finished(answer.steps, answer)
         except ClimbError as error:
             return running.finished(error.steps, error=error)
@@ -259,6 +261,9 @@ class Climber:
 
     def _wanted(self, item: Item, event: _Calls, keys: Sequence[str], outcomes: Sequence[object]) -> Iterator[Wanted]:
         """The calls whose outcomes are missing."""
+        if type(event) is Ask:  # nearly all
+            yield Wanted(keys[0], self._prompt(item.request, event, 0), self.plan.rates[event.index], not event.steps)
+            return
         for place, (key, outcome) in enumerate(zip(keys, outcomes, strict=True)):
             if outcome is None:
                 is_first = isinstance(event, (Ask, AskSamples)) and not event.steps and place == 0

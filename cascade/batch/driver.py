@@ -147,6 +147,8 @@ class Driver:
     def climber_of(self, item: Item) -> Climber:
         """The ladder's, or the baseline's, for a request that the mode or the rollout gives to it."""
         policy = self.settings.policy
+        if policy.rollout is None and self.settings.mode == "enforce":
+            return self._ladder
         unit = unit_of(policy.rollout, item.request.metadata, item.request.id)
         is_ladder = arm_of(self.settings.mode, policy.rollout, policy.name, unit) == "cascade"
         return self._ladder if is_ladder else self._baseline
