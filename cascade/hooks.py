@@ -106,6 +106,8 @@ class Ended:
     """Whether `steps` has all that was spent: not if a call was cut off before anything of its reply came."""
     beside: tuple[Sample, ...] = ()
     """The auxiliary calls that were made for a rung without a step: the request ended, or a budget did, before its own call."""
+    taken: tuple[Sample, ...] = ()
+    """The calls of a vote that was cut off."""
 
 
 def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:
@@ -113,7 +115,7 @@ def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:
 
     They are billed, and in none of the steps. `last`: the last call that was announced.
     """
-    taken = last.taken if last is not None and len(last.steps) == len(end.steps) else ()
+    taken = end.taken or (last.taken if last is not None and len(last.steps) == len(end.steps) else ())
     return (*taken, *unplaced_calls(end)) if end.beside else taken
 
 

@@ -19,9 +19,11 @@ from tests.warm import WarmPython
 
 _RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 
-# A slow machine is no failure, hence no deadline; CI draws the same examples on every run.
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# A slow machine is no failure, hence no deadline; CI draws the same examples on every run. `--hypothesis-profile thorough`
+# draws ten times as many wherever a test does not say a number of its own.
+settings.register_profile("local", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

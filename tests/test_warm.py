@@ -18,7 +18,7 @@ atexit.register(lambda: print("at exit"))
 threading.Thread(target=lambda: print("in a thread")).start()
 print(sys.argv, [one for one in sys.path if "python3" not in one and "site-packages" not in one], __name__, os.getcwd())
 print(sorted(os.environ.items()), sys.stdin.read(), sys.warnoptions, sys.dont_write_bytecode)
-print(sys.modules["__main__"].__dict__ is globals(), any(name.partition(".")[0] == "cascade" for name in sys.modules))
+print(sys.modules["__main__"].__dict__ is globals(), any(name.startswith("cascade.cli") for name in sys.modules))
 print("on stderr", file=sys.stderr)
 try:
     warnings.warn("an error where it is asked for", UserWarning)
@@ -43,7 +43,7 @@ def ran(python: str, arguments: list[str], folder: Path, **environment: str) -> 
 def test_it_runs_what_python_runs(
     warm_python: WarmPython, tmp_path: Path, kind: str, environment: dict[str, str]
 ) -> None:
-    """Arguments, path, folder, environment, streams, warnings, threads, atexit and exit code; and cascade is not loaded."""
+    """Arguments, path, folder, environment, streams, warnings, threads, atexit and exit code; and no command is loaded."""
     (tmp_path / "within").mkdir()
     (tmp_path / "within" / "script.py").write_text(SCRIPT)
     what = {"code": ["-c", SCRIPT], "module": ["-m", "within.script"], "file": ["within/script.py"]}[kind]

@@ -4,8 +4,9 @@
         subprocess.run([warm.python, "-m", "cascade.cli", "ask", "…"], env=…, cwd=…)
 
 `warm.python` is a small program. It hands its arguments, environment, folder and streams to a server that has imported
-other people's packages and nothing of cascade, and that forks. The child is a process like any other: it imports
-cascade, runs it at top level and ends as an interpreter does (threads, atexit, buffers); its exit code is the program's.
+other people's packages and cascade's own below its command line, and that forks. The child is a process like any other:
+it imports the command line, which looks at the terminal and the environment when it is imported, runs it at top level
+and ends as an interpreter does (threads, atexit, buffers); its exit code is the program's.
 
 SIGINT and SIGTERM are handed on to the child; it is killed if the program is. What this cannot tell: how long imports
 take, and what a missing library does. Tests of those start `sys.executable`. So does the program for options and
@@ -31,6 +32,17 @@ _LIBRARIES = (
     "psycopg", "pydantic", "re2", "rich.table", "scipy.special", "sqlite3", "structlog", "tenacity", "typer", "yaml", "zstandard",
 )  # fmt: skip
 
+_ROOT = Path(__file__).resolve().parents[1]
+_NOT_LOADED = ("cascade.cli", "cascade.gateway", "cascade.openai", "cascade.emulator.pytest_plugin", "cascade.__main__")
+
+
+def _modules() -> list[str]:
+    """Cascade's modules that depend on nothing of the process that runs them."""
+    files = sorted((_ROOT / "cascade").rglob("*.py"))
+    names = [".".join(file.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return [name for name in names if not name.startswith(_NOT_LOADED)]
+
+
 _SERVER = r"""
 import gc, importlib, marshal, os, runpy, select, signal, socket, sys, types, warnings
 
@@ -43,7 +55,7 @@ def load():
         for name in LIBRARIES:
             try:
                 importlib.import_module(name)
-            except ModuleNotFoundError:  # an extra that is not installed
+            except ImportError:  # an extra that is not installed
                 pass
     gc.collect()
     gc.freeze()
@@ -195,7 +207,8 @@ class WarmPython:
             return
         address = str(self.path / "socket")
         self._server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, address, *_LIBRARIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", _SERVER, address, *_LIBRARIES, *_modules()],
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,  # not of Ctrl-C's
         )  # fmt: skip
         script = Path(sys.executable).with_name("cascade")

@@ -90,7 +90,7 @@ class BatchAuditCaller(AuditCaller):
         self._live, self._models, self._read, self._folder = live, models, read, folder
         self._interrupt = threading.Event()
         self.run = run_of(folder, "audit")
-        limits = BatchLimits(poll_s=poll_s, settle_s=min(_SETTLE_S, 2 * poll_s))
+        limits = BatchLimits(poll_s=poll_s, settle_s=_SETTLE_S if poll_s >= 1.0 else 2 * poll_s)
         self._sender = BatchSender(folder, self.run, models.client_of, limits, wait=self._sleep)
         self._calls: dict[str, tuple[AuditCall, asyncio.Future[tuple[Reply | Failure, bool]]]] = {}
         self._turns: list[asyncio.Future[None]] = []

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from cascade.core.budgets import Refusal
+from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply
 from cascade.core.triage import Prompt
 
@@ -28,13 +29,20 @@ class BatchCall:
     prompt: Prompt
 
 
+_RANGES = (
+    ("max_requests", 1, 100_000), ("max_bytes", 1, 256_000_000), ("attempts", 1, 1_000_000), ("poll_s", 0.0, 86_400.0),
+    ("settle_s", 0.0, 86_400.0),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """How calls are put into batches.
 
     `max_requests` and `max_bytes` are of one batch (the API's own limits are 100,000 and 256 MB). `attempts`: in how many rounds
     one call is sent before it counts as failed. `poll_s`: seconds between two looks at the batches under way. `settle_s`: how
-    long a batch whose creation was interrupted may take to be listed; only then is it taken as not created.
+    long a batch whose creation was interrupted may take to be listed; only then is it taken as not created. Raises ConfigurationError
+    for a value that cannot be.
     """
 
     max_requests: int = 10_000
@@ -42,6 +50,13 @@ class BatchLimits:
     attempts: int = 3
     poll_s: float = 30.0
     settle_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ConfigurationError(f"BatchLimits: {name}={value!r} must be from {least} to {most}")
 
 
 Stored = Reply | Failure | Refusal

@@ -6,12 +6,12 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cascade.core.errors import ConfigurationError
 
-__all__ = ["connect", "lock_folder", "make_folder", "transaction", "unlock"]
+__all__ = ["connect", "is_made", "lock_folder", "make_folder", "transaction", "unlock"]
 
 _BUSY_S = 30.0
 _PAGE_BYTES = (
@@ -39,7 +39,7 @@ def lock_folder(folder: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise ConfigurationError(
-            f"{folder}: another process is driving this batch run (wait for it, or end it first)"
+            f"{folder}: this batch run is being driven already, by another process or another iteration (wait for it, or end it)"
         ) from None
     return descriptor
 
@@ -47,6 +47,20 @@ def lock_folder(folder: Path) -> int:
 def unlock(descriptor: int) -> None:
     """Let another process lock the folder."""
     os.close(descriptor)
+
+
+def is_made(path: Path) -> bool:
+    """Whether the database has its tables: it has not where a process was killed while it made the file.
+
+    Raises ConfigurationError if it cannot be read.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_S, uri=True)) as database:
+            return database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error} (restore it, or remove its folder)") from error
 
 
 def connect(path: Path, schema: str, *, read_only: bool = False) -> sqlite3.Connection:
@@ -64,7 +78,7 @@ def connect(path: Path, schema: str, *, read_only: bool = False) -> sqlite3.Conn
         database.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new file
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-        database.executescript(schema)
+        database.executescript(f"BEGIN;{schema}COMMIT;")  # a process that is killed leaves no half of it
     except (sqlite3.Error, OSError) as error:
         raise ConfigurationError(
             f"{path}: cannot be opened: {error} (check the path, its permissions and the disk's space)"

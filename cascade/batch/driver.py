@@ -37,6 +37,7 @@ __all__ = ["Driver", "Means", "Progress"]
 _One = TypeVar("_One")
 _PAGE = 500
 _LIVE_AT_ONCE = 8
+_CLOCK_STEP_S = 600.0  # by how much this machine's clock may have been set back meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Progress:
 class Means:
     """What a driver needs of its engine. `plan` and `baseline`: at the prices of batches.
 
-    `client_of`: the SDK's client for a rung. `call`: makes a call of a rung that batches do not reach. `clock`: Unix seconds.
+    `client_of`: the SDK's client for a rung. `call`: makes a call of a rung that batches do not reach. `prepare`: makes the clients of
+    all rungs that may be called, or raises for a missing key or package. `clock`: Unix seconds.
     """
 
     plan: Plan
@@ -66,6 +68,7 @@ class Means:
     client_of: Callable[[Rung], Any]
     call: Callable[[Prompt], Reply | Failure]
     caller: CallerChecks = field(default_factory=CallerChecks)
+    prepare: Callable[[], None] = lambda: None
     limits: BatchLimits = field(default_factory=BatchLimits)
     clock: Callable[[], float] = time.time
     wait: Callable[[float], None] = time.sleep
@@ -110,6 +113,7 @@ class Driver:
 
     def close(self) -> None:
         """Let another process drive the run."""
+        self._budget.close()
         self.store.close()
         self._sender.close()
 
@@ -120,11 +124,16 @@ class Driver:
         self.close()
 
     def begin(self) -> None:
-        """Take up the items that are not done, and send what they wait for and what stands in no batch. Raises BatchError."""
+        """Take up the items that are not done, and send what they wait for and what stands in no batch. Raises BatchError.
+
+        Raises MissingKey or MissingExtra before anything is sent, if a rung that may be called could not be.
+        """
+        if self._done < self._items:
+            self._means.prepare()
         since, books = self.store.ending_since(), self._means.books
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
-            self._recorded = recorded(books.read, ending, since - 1.0)
+            self._recorded = recorded(books.read, ending, since - _CLOCK_STEP_S)
         for page in _pages(self.store.unfinished()):
             self._advance(page, is_new=self._is_new)
         self._is_new = False
@@ -138,7 +147,8 @@ class Driver:
                 numbers = dict.fromkeys(int(key.partition("/")[0]) for key in self._page)
                 self._advance(self._some(numbers))
                 self._page = {}
-            if self._sender.is_under_way:
+            if self._sender.is_under_way:  # not to wait for: what follows from those that have ended goes out now
+                self._sender.dispatch()
                 return False
             if not self._sender.has_open:
                 return True
@@ -182,10 +192,9 @@ class Driver:
             live = self._live
             self._live = []
             with ThreadPoolExecutor(_LIVE_AT_ONCE, "cascade-batch") as pool:
-                outcomes = list(pool.map(self._means.call, [call.prompt for _, call in live]))
-            with self.store.together():
+                outcomes = pool.map(self._means.call, [call.prompt for _, call in live])
                 for (_, call), outcome in zip(live, outcomes, strict=True):
-                    self.store.say(call.key, outcome)
+                    self.store.say(call.key, outcome)  # each for itself: it is paid for
             with self.store.together():
                 for item in {item.n: item for item, _ in live}.values():
                     self._climb(item)

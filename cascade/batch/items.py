@@ -19,7 +19,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.trail import CheckResult
 
-__all__ = ["DONE", "ENDING", "WAITING", "Counts", "Item", "ItemStore", "Line"]
+__all__ = ["DONE", "ENDING", "ITEMS_FILE", "WAITING", "Counts", "Item", "ItemStore", "Line"]
 
 WAITING: Final = 0
 ENDING: Final = 1
@@ -38,6 +38,9 @@ CREATE INDEX IF NOT EXISTS unfinished ON items (n) WHERE state < 2;
 CREATE TABLE IF NOT EXISTS spent (key TEXT PRIMARY KEY, bound INTEGER, cost INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, kind TEXT, value BLOB) WITHOUT ROWID;
 """
+ITEMS_FILE: Final = "items.sqlite3"
+"""The store's name in a run's folder."""
+
 _ITEMS = "SELECT n, id, request, state FROM items JOIN requests USING (n)"
 _PAGE = 500
 
@@ -85,7 +88,7 @@ class ItemStore:
     """One per run. For one thread at a time."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self._database = connect(folder / "items.sqlite3", _SCHEMA, read_only=read_only)
+        self._database = connect(folder / ITEMS_FILE, _SCHEMA, read_only=read_only)
         self._has_said: bool | None = None
 
     def close(self) -> None:
@@ -122,6 +125,12 @@ class ItemStore:
                         raise ConfigurationError(
                             f"input {number + 1}: the id {name!r} occurs twice, first at input {first + 1} (give each an id of its own)"
                         )
+
+    def clear(self) -> None:
+        """Forget what a process left that ended while it added items."""
+        with transaction(self._database):
+            for table in ("meta", "items", "requests"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
 
     def some(self, numbers: Sequence[int]) -> list[Item]:
         """These items: no more than a page."""

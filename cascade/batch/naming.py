@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -17,5 +18,11 @@ def run_of(folder: Path, kind: str) -> str:
         make_folder(folder)
         new = path.with_name(f"run.{secrets.token_hex(4)}")
         new.write_text(f"{kind}-{secrets.token_hex(8)}", "ascii")
-        new.replace(path)  # as a whole, or not at all
+        try:
+            os.link(new, path)  # as a whole, or not at all; of two processes the first one's name stays
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            new.replace(path)
+        new.unlink(missing_ok=True)
     return path.read_text("ascii").strip()

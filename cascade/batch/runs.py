@@ -17,14 +17,15 @@ from itertools import islice
 from pathlib import Path
 
 from cascade.batch.calls import encode_json
-from cascade.batch.database import lock_folder, make_folder, unlock
-from cascade.batch.items import ItemStore
+from cascade.batch.database import is_made, lock_folder, make_folder, unlock
+from cascade.batch.items import ITEMS_FILE, ItemStore
 from cascade.batch.store import CALLS_FILE
 from cascade.core.changing import changed
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Mode
+from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.home import home
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RunSettings",
     "find_run",
     "has_run",
+    "is_begun",
     "list_runs",
     "make_run",
     "new_run_id",
@@ -64,10 +66,8 @@ class Run:
     def settings(self, store: ItemStore) -> RunSettings:
         """What it was begun with. Raises ConfigurationError if its inputs were not read to their end."""
         if not store.meta("loaded"):
-            hint = "nothing was sent: submit them again, and remove this folder"
-            raise ConfigurationError(
-                f"batch run {self.id}: its inputs were not read to their end ({hint}: {self.folder})"
-            )
+            hint = "nothing was sent: submit them again under this name"
+            raise ConfigurationError(f"batch run {self.id}: its inputs were not read to their end ({hint})")
         policy = Policy.model_validate(store.meta("policy"), by_alias=True, by_name=False)
         return RunSettings(policy, store.meta("mode"), store.meta("ratchet"), store.meta("limit"))
 
@@ -94,7 +94,11 @@ def make_run(name: str, settings: RunSettings, inputs: Iterable[tuple[str | None
     lock = lock_folder(folder)
     try:
         store = ItemStore(folder)
+        if store.meta("loaded"):  # made by another process, a moment ago
+            store.close()
+            raise ConfigurationError(f"batch run {name}: there is one already (resume it, or choose another name)")
         try:
+            store.clear()
             _load(store, name, settings, inputs)
         except BaseException:
             store.close()
@@ -108,8 +112,6 @@ def make_run(name: str, settings: RunSettings, inputs: Iterable[tuple[str | None
 
 
 def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[tuple[str | None, Request]]) -> None:
-    if store.meta("loaded") is not None:
-        raise ConfigurationError(f"batch run {name}: there is one already (resume it, or choose another name)")
     policy = settings.policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
     store.set_meta({
         "loaded": False, "policy": policy, "policy_name": settings.policy.name, "policy_hash": settings.policy.hash,
@@ -148,15 +150,29 @@ class InputsDigest:
 
 def has_run(name: str) -> bool:
     """Whether there is a run of this name."""
-    return _NAME.match(name) is not None and (runs_folder() / name / "items.sqlite3").is_file()
+    return _NAME.match(name) is not None and is_made(runs_folder() / name / ITEMS_FILE)
+
+
+def is_begun(name: str) -> bool:
+    """Whether there is a run of this name whose inputs were read to their end."""
+    if not has_run(name):
+        return False
+    store = ItemStore(runs_folder() / name, read_only=True)
+    try:
+        return bool(store.meta("loaded"))
+    finally:
+        store.close()
 
 
 def find_run(name: str) -> Run:
     """The run of this name. Raises ConfigurationError if there is none."""
     folder = runs_folder() / name
     if not has_run(name):
-        known = ", ".join(run.id for run in list_runs()[-5:]) or "none"
-        raise ConfigurationError(f"batch run {name!r}: there is none in {runs_folder()} (the last ones: {known})")
+        names = [run.id for run in list_runs()]
+        raise ConfigurationError(
+            f"batch run {name!r}: there is none in {runs_folder()}"
+            f" ({did_you_mean(name, names)}there are: {listed(names)}; `cascade batch status` lists them)"
+        )
     return Run(name, folder)
 
 
@@ -165,7 +181,7 @@ def list_runs() -> list[Run]:
     if not runs_folder().is_dir():
         return []
     found = sorted(runs_folder().iterdir())
-    return [Run(folder.name, folder) for folder in found if (folder / "items.sqlite3").is_file()]
+    return [Run(folder.name, folder) for folder in found if is_made(folder / ITEMS_FILE)]
 
 
 def remove_run(run: Run) -> None:

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +36,8 @@ __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
 _RUN = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
 _PAGE = 500  # calls or results of one transaction
+_PAGE_CHARACTERS = 4_000_000
+_NOT_FOUND = 404
 _PATIENCE = 20  # polls in a row that may fail
 
 # What the endpoint could not do this time. The call was not billed, and another time may succeed.
@@ -129,13 +132,21 @@ class BatchSender:
     def collect(self, *, wait: bool = True) -> Iterator[list[tuple[str, Reply | Failure]]]:
         """Yield the outcomes of what was sent as the batches end, a page at a time. `wait`: until all have; otherwise one look at each.
 
-        Calls that are to go again in the next round are not among them. Raises BatchError.
+        Calls that are to go again in the next round are not among them. Raises BatchError; if a batch is not found, after the others.
         """
         while True:
-            under_way = False
+            under_way, unknown = False, None
             for part in self.store.parts("planned", "sending", "open"):
-                ended = yield from self._look(part)
-                under_way = under_way or not ended
+                try:
+                    ended = yield from self._look(part)
+                except BatchError as error:
+                    if part.batch is None or error.failure.status != _NOT_FOUND:
+                        raise
+                    unknown = _not_found(part.batch, error.failure)
+                else:
+                    under_way = under_way or not ended
+            if unknown is not None and not (under_way and wait):
+                raise unknown
             if not under_way or not wait:
                 return
             self._wait(self._limits.poll_s)
@@ -201,10 +212,14 @@ class BatchSender:
                 self._match(client, part)
                 return False
             assert part.batch is not None, "an open part has a batch"
-            if retrieve(client, part.batch).status != "ended":
+            info = retrieve(client, part.batch)
+            if info.status != "ended":
                 self._failed_polls = 0
                 return False
-            yield from self._read(client, part, part.batch)
+            if info.is_archived and not info.has_results:
+                yield self._give_up(part)
+            else:
+                yield from self._read(client, part, part.batch)
         except BatchError as error:
             self._failed_polls += 1
             if error.failure.kind not in _DOWN or self._failed_polls >= _PATIENCE:
@@ -227,12 +242,20 @@ class BatchSender:
         """Store the results of a batch that has ended. It may have been read in part before."""
         read = results(client, batch, prompt_of=lambda custom_id: self._prompt_of(part, custom_id))
         with closing(read):
-            for page in _pages(read):
+            for page in _pages_of_results(read):
                 lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
                 yield self._settle(part, [line for line in lines if line is not None])
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
         yield self._settle(part, [_Line(place, *kept_outcome(missing), True) for place in self.store.unsettled(part)])
         self.store.set_read(part)
+
+    def _give_up(self, part: Part) -> list[tuple[str, Reply | Failure]]:
+        """The results of a part are gone. What may be paid for is not made again, nor the next rung paid for it."""
+        gone = f"the results of batch {part.batch} are no longer kept at the endpoint: the call may be paid for, and is not made again"
+        lost = kept_outcome(Failure("canceled", gone))
+        settled = self._settle(part, [_Line(place, *lost, False) for place in self.store.unsettled(part)])
+        self.store.set_read(part)
+        return settled
 
     def _settle(self, part: Part, lines: list[_Line]) -> list[tuple[str, Reply | Failure]]:
         written = [(line.place, line.kind, line.written, line.is_transient) for line in lines]
@@ -272,6 +295,14 @@ class BatchSender:
         return int(round_number), int(rest)
 
 
+def _not_found(batch: str, failure: Failure) -> BatchError:
+    hint = (
+        "with the key of another workspace it is not found; if it was deleted, what it answered is lost: `cascade batch results` has"
+        " the inputs that are done"
+    )
+    return BatchError(f"retrieving {batch}", replace(failure, message=f"{failure.message} ({hint})"))
+
+
 def _require_own(folder: Path, run: str, known: str) -> None:
     if known != run:
         raise ConfigurationError(f"{folder}: it belongs to the batch run {known!r}, not to {run!r}")
@@ -286,6 +317,19 @@ def _outcome(kind: str, written: bytes) -> Reply | Failure:
     outcome = decode_outcome(kind, written)
     assert isinstance(outcome, (Reply, Failure)), "a sender stores nothing else"
     return outcome
+
+
+def _pages_of_results(read: Iterator[tuple[str, BatchOutcome]]) -> Iterator[list[tuple[str, BatchOutcome]]]:
+    """By their number, and by their size: each is in memory several times over."""
+    page, size = list[tuple[str, BatchOutcome]](), 0
+    for one in read:
+        page.append(one)
+        size += len(one[1].text) if isinstance(one[1], Reply) else 0
+        if len(page) == _PAGE or size > _PAGE_CHARACTERS:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:

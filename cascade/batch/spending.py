@@ -1,7 +1,7 @@
 """What a run may spend: the policy's budgets, and the run's own limit, which holds across restarts.
 
 A call is admitted, at the most that it may cost, before it is sent, and settled when its outcome is known. The limit of the run is counted in
-its own store. The policy's budgets are counted by the state, as live: after a restart the calls under way are reserved there again.
+its own store. The policy's budgets are counted by the state, as live: what is under way is reserved there while a process drives the run, and again by the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class RunBudget:
         self._gate, self._store, self._limit = gate, store, limit
         self._spent, self._reserved = store.money() if self.is_active else (0, 0)
         self._of_item: dict[int, BudgetReservation] = {}
-        self._known: set[str] = set()  # calls under way that are reserved in the state, by this process
+        self._known: dict[
+            str, tuple[int, int]
+        ] = {}  # calls under way that are reserved in the state, by this process: item, bound
         self.refused = 0
 
     @property
@@ -61,7 +63,7 @@ class RunBudget:
             reservation = self._of_item[item.n] = self._gate.open(task, item.request.metadata)
         refusal = reservation.admit(bound, first=call.is_first or was_admitted)
         if refusal is None:
-            self._known.add(call.key)
+            self._known[call.key] = item.n, bound
         return refusal
 
     def settle(self, item: Item, known: Sequence[Known]) -> None:
@@ -73,8 +75,15 @@ class RunBudget:
                 continue
             self._spent, self._reserved = self._spent + cost, self._reserved - bound
             if call.key in self._known:
-                self._known.discard(call.key)
-                self._of_item[item.n].settle(bound, cost)
+                _, reserved = self._known.pop(call.key)
+                self._of_item[item.n].settle(reserved, cost)
+
+    def close(self) -> None:
+        """Give back what is reserved for calls under way: whoever drives the run next reserves it again."""
+        for number, bound in self._known.values():
+            if (reservation := self._of_item.get(number)) is not None:
+                reservation.settle(bound, 0)
+        self._known.clear()
 
     def forget(self, number: int) -> None:
         """The item is done."""

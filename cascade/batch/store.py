@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cascade.batch.calls import BatchLimits
-from cascade.batch.database import connect, transaction
+from cascade.batch.database import connect, is_made, transaction
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Rung
 
@@ -51,6 +51,7 @@ CALLS_FILE: Final = "calls.sqlite3"
 _FIND = "SELECT kind, value FROM calls JOIN outcomes ON outcomes.id = outcome WHERE key = ?"
 _PAGE = 2_000  # rows read at once
 _MARKS = 30_000  # question marks of one statement; SQLite's own limit is 32,766
+_AROUND = 100  # bytes of a request beside its parameters: the longest custom_id, and what is written around both
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,8 @@ class CallStore:
         last = 0
         while page := self._database.execute(query, (endpoint, turn, last, _PAGE)).fetchall():
             moved: list[tuple[int, int, int]] = []
-            for number, length in page:
+            for number, params in page:
+                length = params + _AROUND
                 if not part or count == limits.max_requests or size + length > limits.max_bytes:
                     self._set_calls(part, count)
                     part, count, size = self._new_part(round_number, endpoint, place), 0, 0
@@ -335,7 +337,7 @@ _SHOWN = {"planned": "not sent yet", "sending": "being sent", "open": "under way
 
 def views_of(folder: Path, state_of: Callable[[BatchView], str]) -> list[BatchView]:
     """The batches of a run in order. `state_of` says more of one that is under way."""
-    if not (folder / CALLS_FILE).is_file():
+    if not is_made(folder / CALLS_FILE):
         return []
     store = CallStore(folder / CALLS_FILE, read_only=True)
     try:

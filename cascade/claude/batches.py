@@ -47,7 +47,10 @@ _CHANCE = random.Random()  # noqa: S311 - only the jitter of waits
 
 @dataclass(frozen=True, slots=True)
 class BatchInfo:
-    """A batch as the API describes it. The counts of requests are 0 until it has ended, but for `processing`."""
+    """A batch as the API describes it. The counts of requests are 0 until it has ended, but for `processing`.
+
+    `is_archived`: it ended so long ago that its results are gone.
+    """
 
     id: str
     status: BatchStatus
@@ -55,6 +58,7 @@ class BatchInfo:
     expires_at: datetime
     ended_at: datetime | None
     has_results: bool
+    is_archived: bool
     processing: int
     succeeded: int
     errored: int
@@ -276,7 +280,7 @@ def _info_of(body: Mapping[str, Any]) -> BatchInfo:
         return BatchInfo(
             str(body["id"]), status,
             datetime.fromisoformat(body["created_at"]), datetime.fromisoformat(body["expires_at"]),
-            None if ended is None else datetime.fromisoformat(ended), bool(body.get("results_url")),
+            None if ended is None else datetime.fromisoformat(ended), bool(body.get("results_url")), body.get("archived_at") is not None,
             *(int(counts[name]) for name in ("processing", "succeeded", "errored", "canceled", "expired")),
         )  # fmt: skip
 

@@ -7,7 +7,6 @@ takes to import does not count towards the deadline.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib import import_module
@@ -18,7 +17,7 @@ from cascade.claude.failures import NO_KEY
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
-from cascade.transport.endpoints import ReachedEndpoints, address_of
+from cascade.transport.endpoints import ReachedEndpoints, address_of, key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
 
@@ -99,7 +98,8 @@ class AsyncConnections:
         if client is None:
             import anthropic  # noqa: PLC0415 - it takes a second to import
 
-            client = anthropic.AsyncAnthropic(**_own_options(rung))
+            with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
+                client = anthropic.AsyncAnthropic(**_own_options(rung))
             _require_credentials(client)
             clients[endpoint] = client
             # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
@@ -125,7 +125,8 @@ def own_client(rung: Rung) -> Any:
     """A sync client for a rung's endpoint, with the rung's key or the environment's. Raises MissingKey without one."""
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
-    client = anthropic.Anthropic(**_own_options(rung))
+    with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
+        client = anthropic.Anthropic(**_own_options(rung))
     _require_credentials(client)
     return client
 
@@ -175,18 +176,24 @@ def _endpoint(rung: Rung) -> _Endpoint:
 
 
 def _own_options(rung: Rung) -> dict[str, Any]:
+    import anthropic  # noqa: PLC0415 - it takes a second to import
+
     options: dict[str, Any] = {"max_retries": 0}
     if rung.base_url is not None:
         options["base_url"] = rung.base_url
         # ANTHROPIC_API_KEY is for Anthropic: another endpoint gets it only if the policy names it.
         options["api_key"] = "none"
     if rung.api_key_env is not None:
-        key = os.environ.get(rung.api_key_env)
-        if not key:
+        key = key_of(rung.rung, rung.api_key_env)
+        if key is None:
             raise MissingKey(
                 f"rung {rung.rung}: the environment variable {rung.api_key_env} is not set (it names its key)"
             )
         options["api_key"] = key
+    elif rung.base_url is None and (key := key_of(rung.rung, "ANTHROPIC_API_KEY")) is not None:
+        options["api_key"] = key
+    if rung.base_url is not None:
+        options["default_headers"] = only_key(options["api_key"], "ANTHROPIC_CUSTOM_HEADERS", anthropic.Omit())
     return options
 
 

@@ -125,10 +125,11 @@ def _cache(policy: Policy) -> list[Finding]:
     try:
         where, problem = check_cache(None)
     except CascadeError as wrong:
-        return [Finding("cache", "missing", str(wrong), "correct CASCADE_CACHE, or unset it")]
+        return [Finding("response cache", "missing", str(wrong), "correct CASCADE_CACHE, or unset it")]
     if problem is not None:
-        return [Finding("cache", "warning", f"{where}: {problem}", "requests are answered without it until it is back")]
-    return [Finding("cache", "ok", where)]
+        to_do = "start it, or correct CASCADE_CACHE; until then requests are answered without it"
+        return [Finding("response cache", "warning", f"{where}: {problem}", to_do)]
+    return [Finding("response cache", "ok", where)]
 
 
 def _python() -> Finding:

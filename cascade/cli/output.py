@@ -182,6 +182,8 @@ def report(error: Exception, code: int, *, as_json: bool) -> int:
     message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
     notes: list[str] = list(getattr(error, "__notes__", ()))
     text = "".join(f"cascade: {line}\n" for line in (message, *notes))
+    if type(error).__name__ == "NoArgsIsHelpError":  # `cascade batch`: the message is the help, of many lines
+        text = f"{error}\n"
     if as_json:
         body: dict[str, Any] = {"error": type(error).__name__, "message": message, "exit_code": code}
         if notes:

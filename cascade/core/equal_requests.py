@@ -32,7 +32,7 @@ _FIELDS = tuple(field.name for field in fields(Request) if field.name not in _NO
 class Asked:
     """A request with all that its answer depends on beside it.
 
-    `checks`: what identifies the caller's own checks. `policy_hash`, `epoch`, `ratchet` and `certificate`: of the plan. `caller`:
+    `checks`: what identifies the functions among the checks, the policy's and the caller's. `policy_hash`, `epoch`, `ratchet` and `certificate`: of the plan. `caller`:
     the gateway key's id. `endpoint`: where the models are asked. `is_message`: the caller can read the API's own messages.
     """
 

@@ -114,7 +114,8 @@ class AskJudge:
 class Verify:
     """Requests the results of external checks of one answer. `number`: of the sample, None for a rung asked once.
 
-    `text` is None for a recorded answer whose text was not recorded.
+    `text` is None for a recorded answer whose text was not recorded. `steps`: the trail before its step. `step`: that step, as far as
+    it was taken; of a vote None, and `taken` its calls so far, those that are still to be checked among them.
     """
 
     index: int
@@ -122,6 +123,9 @@ class Verify:
     text: str | None = field(compare=False)
     number: int | None = None
     task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    step: Step | None = field(default=None, compare=False)
+    taken: tuple[Sample, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

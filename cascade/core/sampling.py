@@ -28,7 +28,7 @@ from cascade.core.events import (
     Verify,
 )
 from cascade.core.grouping import groups_of, read_groups
-from cascade.core.messages import Failure, Request
+from cascade.core.messages import Failure, Reply, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
@@ -156,14 +156,19 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
     return verdict
 
 
-def verified(taking: Taking, step: Step, number: int | None = None) -> Generator[Event, Sent, Step]:
-    """The step with the results of the verifiers, if its answer passed everything else."""
+def verified(
+    taking: Taking, step: Step, number: int | None = None, taken: tuple[Sample, ...] = ()
+) -> Generator[Event, Sent, Step]:
+    """The step with the results of the verifiers, if its answer passed everything else. `number`: of a sample, `taken`: its vote's calls."""
     verdict, verifiers = step.verdict, taking.checks.verifiers
     if not verifiers or verdict.kind != "answered" or verdict.failed_checks or verdict.unknown_stop:
         return step
     if verdict.source == "tool_use":
         return step
-    results: tuple[CheckResult, ...] = yield Verify(step.index, verifiers, verdict.text, number, taking.task)
+    whole = step if number is None else None
+    results: tuple[CheckResult, ...] = yield Verify(
+        step.index, verifiers, verdict.text, number, taking.task, taking.steps, whole, taken
+    )
     failed = tuple(result.name for result in results if result.passed is False)
     verdict = replace(verdict, failed_checks=failed, data=None if failed else verdict.data, checks=results)
     return replace(step, verdict=verdict)
@@ -202,12 +207,7 @@ class _Poll:
             and not verdict.unknown_stop
         )
         self.groups.append(self._group(verdict.text) if can_agree and verdict.text is not None else None)
-        self.calls.append(
-            Sample(
-                self.asked, variant, step.model, verdict, step.usage, step.cost_nanousd, step.attempts, step.latency_s,
-                step.request_id,
-            )
-        )  # fmt: skip
+        self.calls.append(_sample_of(step, self.asked, variant))
         self.steps.append(step)
 
     def _group(self, text: str) -> Hashable:
@@ -291,15 +291,20 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
         if isinstance(outcomes, Step):
             return Taken(replace(outcomes, index=index, reason=None))
         slowest, rejected = 0.0, next(filter(None, map(_rejected, outcomes)), None)
+        came: list[tuple[Step, Reply | Failure | Recorded, str]] = []
         for number, outcome in zip(numbers, outcomes, strict=True):
             if isinstance(outcome, Refusal):  # and so were those after it
                 refusal = outcome
                 break
             variant = samples.variant(number)
             step = step_of(taking.plan, taking.request, index, outcome, taking.checks, variant)
+            came.append((step, outcome, variant.label(triage_name(taking.plan.policy))))
+        wave = tuple(_sample_of(step, number, label) for (step, _, label), number in zip(came, numbers, strict=False))
+        for place, (step, outcome, label) in enumerate(came):
             if rejected is None:  # it is raised at once: nothing is checked any more
-                step = yield from verified(taking, step, number)
-            poll.add(step, variant.label(triage_name(taking.plan.policy)))
+                paid = (*poll.calls, *wave[place:])
+                step = yield from verified(taking, step, numbers[place], paid)  # noqa: PLW2901
+            poll.add(step, label)
             slowest = max(slowest, step.latency_s)
             poll.timed_out |= isinstance(outcome, Failure) and outcome.kind == "deadline" and not outcome.attempts
         latency_s += slowest
@@ -313,6 +318,14 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
         if rejected is not None or refusal is not None or poll.timed_out or poll.is_decided(vote):
             step = poll.step(vote, latency_s)
             return Taken(step, None if vote.reached else refusal, rejected)
+
+
+def _sample_of(step: Step, number: int, variant: str) -> Sample:
+    """A sample's call, as one of its vote's."""
+    return Sample(
+        number, variant, step.model, step.verdict, step.usage, step.cost_nanousd, step.attempts, step.latency_s,
+        step.request_id,
+    )  # fmt: skip
 
 
 def _judge(poll: _Poll) -> Stepping:

@@ -31,6 +31,9 @@ class Strict:
     changed: bool
 
 
+_UNENFORCED = ("default", "minLength", "maxLength", "uniqueItems", "minProperties", "maxProperties")
+"""Not permitted in the strict form, and no part of what it enforces: they are told in the description."""
+
 _ANY = "it takes a value of any kind, and the strict form needs a type"
 
 
@@ -75,8 +78,12 @@ class _Making:
             part = {**part.pop("allOf")[0], **part}
         if part.get("default", 0) is None:
             del part["default"]
+        if told := {key: part.pop(key) for key in _UNENFORCED if key in part}:
+            words = f"{{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
+            part["description"] = f"{part['description']}\n\n{words}" if part.get("description") else words
         if "oneOf" in part:
             part["anyOf"] = part.pop("oneOf")
+            part.pop("discriminator", None)
         if found := [key for key in _NOT_STRICT if key in part]:
             raise _Fault(f"{found[0]} has no place in the strict form")
         return part
@@ -86,7 +93,7 @@ class _Making:
 
     def _close(self, part: dict[str, Any], depth: int) -> None:
         """Make an object's properties all required, and forbid others."""
-        if part.get("additionalProperties"):
+        if part.get("additionalProperties") or (depth and not part.keys() & {"additionalProperties", "properties"}):
             raise _Fault("it has an object with keys of any name (additionalProperties)")
         properties = part.get("properties", {})
         required = part.get("required", ())
@@ -105,6 +112,8 @@ def strict_form(schema: Mapping[str, Any]) -> Strict:
         made = making.form(schema)
     except _Fault as fault:
         raise ValueError(str(fault)) from None
+    except (AttributeError, TypeError):
+        raise ValueError("it is no JSON Schema") from None
     if made.get("type") == "object" and "anyOf" not in made:
         return Strict(made, wrapped=False, changed=making.optional)
     shared = {key: made.pop(key) for key in _DEFINITIONS if key in made}
@@ -161,11 +170,25 @@ def _branch(value: Any, node: Mapping[str, Any], root: Mapping[str, Any]) -> Map
         one = _resolved(choice, root)
         if isinstance(value, list) and "items" in one:
             return one
-        if isinstance(value, dict) and "properties" in one and one["properties"].keys() == value.keys():  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(value, dict) and "properties" in one and _fits(cast("dict[str, Any]", value), one, root):
             return one
         if ("anyOf" in one or "oneOf" in one) and (found := _branch(value, one, root)) is not None:
             return found
     return None
+
+
+def _fits(value: Mapping[str, Any], node: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether an object was made for this choice: it has its keys, and its constants."""
+    properties: Mapping[str, Any] = node["properties"]
+    if properties.keys() != value.keys():
+        return False
+    for name, child in properties.items():
+        form: Mapping[str, Any] = {} if isinstance(child, bool) else _resolved(child, root)
+        known = [form["const"]] if "const" in form else form.get("enum")
+        is_left_out = value[name] is None and name not in node.get("required", ())
+        if known is not None and value[name] not in known and not is_left_out:
+            return False
+    return True
 
 
 def _takes_null(node: Any, root: Mapping[str, Any]) -> bool:

@@ -188,6 +188,11 @@ class Batches:
         del self._batches[batch.id]
         return {"id": batch.id, "type": "message_batch_deleted"}
 
+    def archive(self, batch_id: str) -> None:
+        """Drop the results of an ended batch, as the API does after 29 days. Raises the API's 404."""
+        batch = self._get(batch_id)
+        batch.is_archived, batch.results = True, []
+
     def _get(self, batch_id: str) -> _Batch:
         batch = self._batches.get(batch_id)
         if batch is None:
@@ -279,7 +284,7 @@ class Batches:
             if kept <= _KEPT_RESULTS:
                 break
             kept -= len(batch.results)
-            batch.is_archived, batch.results = True, []
+            self.archive(batch.id)
         for batch in list(self._batches.values())[:-_KEPT_BATCHES]:
             if batch.status == "ended":
                 del self._batches[batch.id]

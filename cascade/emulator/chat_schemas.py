@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["check_strict", "strict_answer"]
 
 _REFUSED = (
-    "oneOf", "allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties",
+    "oneOf", "allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties", "default",
+    "minLength", "maxLength", "uniqueItems", "minProperties", "maxProperties", "propertyNames", "contains",
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from cascade.batch.climbing import CallerChecks
 from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.recording import Books
-from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, make_run, new_run_id
+from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, is_begun, make_run, new_run_id
+from cascade.core.budgets import usd_text
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.plans import Plan
@@ -25,7 +26,7 @@ from cascade.engine.arguments import AskArguments, AskOptions, Prompt
 from cascade.engine.response_types import response_type
 from cascade.engine.runtime import Runtime
 from cascade.policy.checks import CallerCheck, bind_callables
-from cascade.policy.plans import baseline_plan, make_plan
+from cascade.policy.plans import baseline_plan, called_rungs, make_plan
 from cascade.policy.ratchet import ratcheted
 from cascade.providers import Providers
 
@@ -235,21 +236,23 @@ def open_batch(
     """Begin a run, or take one up again. Nothing is sent yet.
 
     Raises RequestError for an input that cannot be asked, ConfigurationError for an unknown or unusable run, and for other inputs
-    or another policy than the run has.
+    another policy or another limit than the run has. Raises MissingKey or MissingExtra before a new run is stored.
     """
     for name in options:
         if name not in _OPTIONS:
             raise RequestError(f"batch: unknown argument {name!r} (one of {', '.join(sorted(_OPTIONS))})")
-    name = options.get("run")
-    if name is not None and has_run(name):
+    name, limit = options.get("run"), _limit(options.get("max_usd"))
+    if name is not None and (is_begun(name) if inputs is not None else has_run(name)):
         run = find_run(name)
-        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model))
+        _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model), limit)
     elif inputs is None:
         raise ConfigurationError("batch: give the inputs, or the run to take up again: batch(run=…)")
     else:
-        limit = _limit(options.get("max_usd"))
-        settings = RunSettings(runtime.policy, runtime.mode(), runtime.ratchet_step(), limit)
-        run = make_run(name or new_run_id(), settings, _requests(inputs, response_model))
+        mode = runtime.mode()
+        # Of a rung above the first one, a missing key or package would otherwise be told when round 1 is paid.
+        claude.prepare(runtime.ladder_of("cascade" if mode == "enforce" else "bypass"))
+        settings = RunSettings(runtime.policy, mode, runtime.ratchet_step(), limit)
+        run = make_run(name or new_run_id(), settings, _known_tasks(runtime, _requests(inputs, response_model)))
     accept = response_type(response_model).read if response_model is not None else None
     caller = CallerChecks(bind_callables(options.get("checks") or ()), accept)
 
@@ -267,11 +270,18 @@ def _means(
     now, deadline_s = runtime.options.clock, settings.policy.deadline_s
     means = Means(
         plan, baseline, runtime.gate, _books(runtime, baseline), claude.client_of,
-        lambda prompt: claude.call(prompt, now() + deadline_s), caller, options.get("limits") or BatchLimits(),
+        lambda prompt: claude.call(prompt, now() + deadline_s), caller, partial(_prepare, claude, settings, baseline),
+        options.get("limits") or BatchLimits(),
         clock=runtime.options.wall, on_progress=options.get("on_progress"),
     )  # fmt: skip
     wait = options.get("wait")
     return means if wait is None else replace(means, wait=wait)
+
+
+def _prepare(claude: Providers, settings: RunSettings, baseline: Plan) -> None:
+    """Make the clients of the rungs that may be called, those of other vendors among them: a run that began may not end without one."""
+    climbed = called_rungs(settings.policy) if settings.mode == "enforce" else ()
+    claude.prepare((*baseline.policy.ladder, *climbed))
 
 
 def _books(runtime: Runtime, baseline: Plan) -> Books:
@@ -296,6 +306,15 @@ def _requests(inputs: Iterable[BatchInput], response_model: Any) -> Iterator[tup
             raise RequestError(f"input {number}: {problem}") from None
 
 
+def _known_tasks(
+    runtime: Runtime, requests: Iterable[tuple[str | None, Request]]
+) -> Iterator[tuple[str | None, Request]]:
+    """The same; a task that the policy does not define is logged once, as live: a typo may lose a floor."""
+    for name, request in requests:
+        runtime.warn_unknown_task(request.task)
+        yield name, request
+
+
 def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]:
     if not isinstance(one, Mapping):
         return None, AskArguments(one, response_model, {}).request(_NO_ID)
@@ -311,8 +330,10 @@ def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]
     return name, AskArguments(prompt, response_model, cast("AskOptions", fields)).request(_NO_ID)
 
 
-def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None) -> None:
-    """Raises ConfigurationError if the run was begun with another policy or other inputs."""
+def _require_same(
+    run: Run, runtime: Runtime, given: Iterable[tuple[str | None, Request]] | None, limit: int | None
+) -> None:
+    """Raises ConfigurationError if the run was begun with another policy, other inputs or another limit."""
     store = ItemStore(run.folder, read_only=True)
     try:
         settings, inputs = run.settings(store), store.meta("inputs")
@@ -322,6 +343,12 @@ def _require_same(run: Run, runtime: Runtime, given: Iterable[tuple[str | None, 
         raise ConfigurationError(
             f"batch run {run.id}: it was begun with another policy, or another version of {settings.policy.name!r}"
             " (its own is stored with it: `cascade batch resume` uses that one)"
+        )
+    if limit is not None and limit != settings.limit:
+        begun = "without a limit" if settings.limit is None else f"with the limit {usd_text(settings.limit)}"
+        raise ConfigurationError(
+            f"batch run {run.id}: max_usd: it was begun {begun}, which cannot be changed (leave it out to go on;"
+            " submit what was refused as a run of another name)"
         )
     if given is None:
         return

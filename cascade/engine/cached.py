@@ -68,8 +68,8 @@ def with_cache(runtime: Runtime, context: RequestContext, arguments: Arguments, 
     key = None
     if isinstance(checks, tuple):
         asked = Asked(
-            request, plan.policy.hash, plan.epoch, plan.ratchet, plan.certificate, checks, arguments.key, endpoint,
-            arguments.is_message,
+            request, plan.policy.hash, plan.epoch, plan.ratchet, plan.certificate, (*runtime.functions, *checks),
+            arguments.key, endpoint, arguments.is_message,
         )  # fmt: skip
         key = key_of(asked)
         why = "the request holds a value that is no JSON"

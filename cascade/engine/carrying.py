@@ -40,7 +40,7 @@ MANY = 8
 
 _LONGEST_MEMO = 16_000  # a plan takes at most about 3,000 characters, escaped up to twice as many
 _DAY_S = 86_400.0
-_WHO = ("user_id", "customer")  # of the caller's metadata
+_WHO = ("key", "user_id", "customer")  # of the caller's metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from cascade.core.events import (
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
+from cascade.core.step_calls import with_auxiliary
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Sample, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
 from cascade.engine.cached import answer_once
@@ -63,7 +64,7 @@ from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
 from cascade.verifiers.checking import run_check
 
-__all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]
+__all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request", "taken_of", "trail_of"]
 
 _T = TypeVar("_T")
 
@@ -74,7 +75,7 @@ class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
     __slots__ = (
-        "_beside", "_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks",
+        "_beside", "_marks", "_open", "_step_ends_at", "context", "event", "is_known", "reservation", "runtime", "start", "tracks",
     )  # fmt: skip
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
@@ -86,6 +87,7 @@ class RungCaller:
         self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
         self._open: Call | None = None  # whose reply is open
+        self.event: Event | None = None  # what `take` is at
         self._beside: tuple[tuple[int, Sample], ...] = ()  # auxiliary calls that were made, with their rung
         self.is_known = True  # whether what was spent is in the steps
 
@@ -100,6 +102,7 @@ class RungCaller:
         try:
             event = next(stepping)
             while True:
+                self.event = event
                 event = stepping.send((yield from self.answer(event)))
         except StopIteration as done:
             return done.value
@@ -153,6 +156,14 @@ class RungCaller:
     def beside(self, steps: Sequence[Step]) -> tuple[Sample, ...]:
         """The auxiliary calls that were made for a rung without a step."""
         return tuple(call for at, call in self._beside if all(step.index != at for step in steps))
+
+    def with_beside(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """The steps of a request that was cut off: the last one with the auxiliary calls that were made before its own."""
+        for at, call in reversed(self._beside):
+            if steps and steps[-1].index == at and call not in steps[-1].auxiliaries:
+                step = replace(with_auxiliary(steps[-1], call), auxiliaries=(call, *steps[-1].auxiliaries))
+                steps = (*steps[:-1], step)
+        return steps
 
     def _sample_call(self, event: AskSamples, number: int) -> Call:
         plan, variant = self.context.plan, event.samples.variant(number)
@@ -312,10 +323,11 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
         assert isinstance(event, (Ask, AskSamples, AskAuxiliary)), "a climb begins by asking"
         rung_caller = RungCaller(runtime, context, event.task, start)
         steps: tuple[Step, ...] = ()
+        taken: tuple[Sample, ...] = ()
         try:
             try:
                 while True:
-                    steps = _trail_of(event, steps)
+                    steps, taken = trail_of(event), taken_of(event)
                     if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
                     else:
@@ -326,7 +338,7 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
                 answer: Answer = replace(
                     done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
                 )
-                steps = answer.steps
+                steps, taken = answer.steps, ()
             yield from turn.keep(answer)
         except ClimbError as error:
             beside = rung_caller.beside(error.steps)
@@ -339,8 +351,9 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
             if left is not None:  # it may have been observed already, by its first tokens
                 steps = (*(step for step in steps if step.index != left.index), left)
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
+            steps = rung_caller.with_beside(steps)
             known, beside = rung_caller.is_known, rung_caller.beside(steps)
-            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=known, beside=beside)
+            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=known, beside=beside, taken=taken)
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
@@ -351,13 +364,16 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
     return answer
 
 
-def _trail_of(event: Event | Observation, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def trail_of(event: Event | Observation) -> tuple[Step, ...]:
     """What has been taken by the time of an event, with the step that it belongs to as far as that was taken."""
-    if isinstance(event, Verify):
-        return steps
-    if isinstance(event, AskAuxiliary) and event.step is not None:
+    if isinstance(event, (AskAuxiliary, Verify)) and event.step is not None:
         return (*event.steps, event.step)
     return event.steps
+
+
+def taken_of(event: Event | Observation) -> tuple[Sample, ...]:
+    """The calls of a vote that goes on."""
+    return event.taken if isinstance(event, (AskSamples, AskJudge, Verify)) else ()
 
 
 def _report_end(context: RequestContext, end: Ended) -> None:

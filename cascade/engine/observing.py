@@ -19,8 +19,8 @@ from cascade.core.context import context_of, take_prepared
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
 from cascade.core.events import AskAuxiliary, Taking
-from cascade.core.trail import Answer, Step
-from cascade.engine.lifecycle import Effect, RungCaller, notify_ended
+from cascade.core.trail import Answer, Sample, Step
+from cascade.engine.lifecycle import Effect, RungCaller, notify_ended, taken_of, trail_of
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.forks import renew_in_children
 from cascade.hooks import Ended
@@ -125,7 +125,12 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
         answer, error = None, problem
     except BaseException as problem:  # nothing may be awaited any more
         raised = None if isinstance(problem, (GeneratorExit, CancelledError)) else problem
-        end = Ended(tuple(steps), None, raised, runtime.elapsed(context), beside=rung_caller.beside(steps))
+        event = rung_caller.event
+        trail, taken = tuple(steps), tuple[Sample, ...]()
+        if event is not None and len(event.steps) == len(steps):  # in the middle of a step
+            trail, taken = rung_caller.with_beside(trail_of(event)), taken_of(event)
+        known, beside = rung_caller.is_known, rung_caller.beside(trail)
+        end = Ended(trail, None, raised, runtime.elapsed(context), is_known=known, beside=beside, taken=taken)
         rung_caller.tracks.ended(end)
         raise
     beside = rung_caller.beside(steps)

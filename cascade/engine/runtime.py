@@ -43,6 +43,7 @@ from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import baseline_plan, make_plan
 from cascade.response_cache import open_cache
+from cascade.response_cache.identities import policy_identities
 from cascade.state.opening import open_state
 
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
@@ -137,6 +138,7 @@ class Runtime:
             )  # fmt: skip
         address = None if options.cache is None else str(options.cache)
         self.cache = open_cache(address, self.policy, clock=options.clock, wall=options.wall)
+        self.functions = policy_identities(self.policy) if self.cache is not None else ()
         self.gate = Gate(self.policy, self.state, self.notices, wall=options.wall)
         # Computing a bound reads the whole prompt, so it is done only where something needs it.
         self.needs_bounds = self.gate.has_budgets or (has_ledger and self.policy.ledger.durability == "commit")
@@ -147,7 +149,7 @@ class Runtime:
     def read(self, arguments: Arguments) -> tuple[Request, Arm]:
         """The request, and who answers it. Raises RequestError if the arguments are invalid."""
         request = arguments.request()
-        self._warn_unknown_task(request.task)
+        self.warn_unknown_task(request.task)
         if arguments.cache:
             is_cached(self.policy, arguments.cache, None)  # raises if the policy has no response cache
         if request.raw is not None:
@@ -288,7 +290,7 @@ class Runtime:
         self._logged.add(key)
         return True
 
-    def _warn_unknown_task(self, task: str | None) -> None:
+    def warn_unknown_task(self, task: str | None) -> None:
         """Log, once per task, that the policy does not define it: it may be a label, or a typo that loses a floor."""
         if task is None or not self.policy.tasks or task == OTHER or not self._is_first(f"task {task}"):
             return

@@ -195,12 +195,13 @@ class LedgerTrack:
         sampled = self._sampled(begun, end.answer)
         asked = _asked(begun.request) if sampled is not None and self._context.content else None
         error = type(end.error).__name__ if end.error is not None else "cancelled" if end.answer is None else None
-        unfinished = self._taken if len(end.steps) == self._recorded else ()
+        unfinished = end.taken or (self._taken if len(end.steps) == self._recorded else ())
         unfinished = (*unfinished, *unplaced_calls(end)) if end.beside else unfinished
         return self._record(
             end.steps,
             end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate, unfinished, sampled, asked),
             beside=end.beside,
+            taken=end.taken,
         )  # not the error itself: it keeps its frames, and they keep everything, alive
 
     def _record(
@@ -210,6 +211,7 @@ class LedgerTrack:
         call: Calling | None = None,
         end: RequestEnd | None = None,
         beside: tuple[Sample, ...] = (),
+        taken: tuple[Sample, ...] = (),
     ) -> Wait | None:
         context, passed, passed_beside, unfinished = self._context, 0, 0, None
         new = steps[self._recorded :] if self._recorded else steps
@@ -224,9 +226,10 @@ class LedgerTrack:
                 if step.samples or step.review is not None or step.auxiliaries:
                     entries += len(calls_of(step)) - 1
             entries -= passed_beside
-        if call is not None and len(call.taken) > len(self._taken):
-            unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])
-            self._taken = call.taken
+        taken = call.taken if call is not None else taken
+        if len(taken) > len(self._taken):
+            unfinished = UnfinishedVote(self._index, len(self._taken), taken[len(self._taken) :])
+            self._taken = taken
             entries += len(unfinished.calls)
         beside = (call.beside if call is not None else beside)[self._beside :]
         further = UnfinishedVote(self._index, self._beside, beside) if beside else None

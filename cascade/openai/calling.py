@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.core.errors import RequestError
-from cascade.core.messages import Failure, Reply, Usage
+from cascade.core.messages import Failure, Message, Reply, Usage
 from cascade.core.policy import Retry, Rung
 from cascade.core.triage import Prompt
 from cascade.openai.connections import AsyncConnections, Connections
-from cascade.openai.failures import failure_of
+from cascade.openai.failures import failure_of, is_refusal
 from cascade.openai.replies import outcome_of
 from cascade.openai.wire import parameters
 from cascade.transport.attempts import Attempts
@@ -71,7 +71,7 @@ class OpenAIModels:
                 body = b"".join(self._in_time(response.iter_bytes(), until))
                 return outcome_of(body, prompt, response.headers)
         except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
-            return _failure_from(error)
+            return _outcome_from(error, prompt)
 
     def _in_time(self, pieces: Iterator[bytes], until: float) -> Iterator[bytes]:
         """The pieces of a body. The SDK's time-out is per read, and a slow body has many, so the clock is checked at each."""
@@ -129,9 +129,9 @@ class AsyncOpenAIModels:
                 async with create(**params, timeout=_timeout(left)) as response:
                     return outcome_of(await response.read(), prompt, response.headers)
         except TimeoutError:
-            return _failure_from(OutOfTime())
+            return _outcome_from(OutOfTime(), prompt)
         except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
-            return _failure_from(error)
+            return _outcome_from(error, prompt)
 
     async def aclose(self) -> None:
         """Close the clients of the running loop."""
@@ -151,8 +151,11 @@ def _timeout(seconds: float) -> Any:
     return openai.Timeout(seconds, connect=min(seconds, _CONNECT_S))
 
 
-def _failure_from(error: Exception) -> Failure:
-    """The Failure for an attempt that raised `error`. Raises it again if it is not about the call."""
+def _outcome_from(error: Exception, prompt: Prompt) -> Reply | Failure:
+    """The outcome of an attempt that raised `error`. Raises it again if it is not about the call."""
+    if is_refusal(error):  # it climbs, as a refusal by the model does: another vendor's filter may take the prompt
+        request_id = getattr(error, "request_id", None)
+        return Reply("", "refusal", Usage(), prompt.rung.model, request_id, message=Message("", (), "refusal", None))
     failure = failure_of(error)
     if failure is None:
         raise error

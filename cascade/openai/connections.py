@@ -7,7 +7,6 @@ variable that the rung names.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from importlib import import_module
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 from cascade.core.errors import MissingExtra, MissingKey
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
+from cascade.transport.endpoints import key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "own_client"]
 
@@ -80,7 +80,9 @@ class AsyncConnections:
         clients = self._loops.setdefault(loop, {})
         client = clients.get(endpoint)
         if client is None:
-            client = clients[endpoint] = _sdk().AsyncOpenAI(**_options(rung))
+            sdk = _sdk()
+            with naming_rung(rung.rung, "OPENAI_BASE_URL"):
+                client = clients[endpoint] = sdk.AsyncOpenAI(**_options(rung))
             # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
             keeper = _keep(client, lambda: self._forget(loop))
             await anext(keeper)
@@ -102,7 +104,9 @@ class AsyncConnections:
 
 def own_client(rung: Rung) -> Any:
     """A sync client for a rung's endpoint. Raises MissingKey without a key, MissingExtra without the SDK."""
-    return _sdk().OpenAI(**_options(rung))
+    sdk = _sdk()
+    with naming_rung(rung.rung, "OPENAI_BASE_URL"):
+        return sdk.OpenAI(**_options(rung))
 
 
 def _sdk() -> Any:
@@ -126,11 +130,9 @@ def _options(rung: Rung) -> dict[str, Any]:
     options: dict[str, Any] = {"max_retries": 0, "api_key": _key(rung)}
     if rung.base_url is not None:
         # What the environment says of an account at OpenAI is not for others: its organisation, project, key and headers.
-        own = {"OpenAI-Organization": _sdk().Omit(), "OpenAI-Project": _sdk().Omit()}
-        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-        own |= {line.partition(":")[0].strip(): _sdk().Omit() for line in lines if ":" in line}
-        own = {name: omitted for name, omitted in own.items() if name.lower() != "authorization"}
-        own["Authorization"] = f"Bearer {options['api_key']}"
+        omit = _sdk().Omit()
+        own = only_key(options["api_key"], "OPENAI_CUSTOM_HEADERS", omit)
+        own |= {"OpenAI-Organization": omit, "OpenAI-Project": omit}
         options |= {"base_url": rung.base_url, "default_headers": own}
     return options
 
@@ -140,8 +142,7 @@ def _key(rung: Rung) -> str:
     if rung.base_url is not None and rung.api_key_env is None:
         return "none"
     name = rung.api_key_env or "OPENAI_API_KEY"
-    key = os.environ.get(name)
-    if key:
+    if (key := key_of(rung.rung, name)) is not None:
         return key
     names = "" if rung.api_key_env is None else " (it names its key)"
     hint = "" if names else "; `cascade doctor` checks it"

@@ -9,7 +9,7 @@ from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
 from cascade.transport.failures import LONGEST_MESSAGE, TOO_LONG, failure_of_transport, first_line, object_of, wait_of
 
-__all__ = ["failure_of", "failure_of_body"]
+__all__ = ["failure_of", "failure_of_body", "is_refusal"]
 
 _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APITimeoutError": "timeout",
@@ -37,6 +37,8 @@ _KIND_BY_CODE: dict[str, FailureKind] = {
     "server_overloaded": "overloaded",
 }
 """By the error's `code` or `type`, whatever the status is."""
+_REFUSALS = frozenset({"content_filter", "content_policy_violation"})
+_FLAGGED = re.compile("usage policy|content management policy|safety", re.IGNORECASE)
 
 _STATUS_BY_TYPE: dict[str, int] = {
     "invalid_request_error": 400,
@@ -78,6 +80,18 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the endpoint's filter refused the prompt: an error by its form, and the model's "refusal" by what it means."""
+    import openai  # noqa: PLC0415 - an extra, which takes a second to import
+
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 403, 422):
+        return False
+    problem = object_of(error.body)
+    problem = object_of(problem["error"]) if isinstance(problem.get("error"), Mapping) else problem
+    code = str(problem.get("code") or "").lower()
+    return code in _REFUSALS or (code == "invalid_prompt" and bool(_FLAGGED.search(str(problem.get("message")))))
+
+
 def failure_of_body(body: object, status: int, headers: Mapping[str, str], otherwise: str = "") -> Failure:
     """The Failure for an error's body; `otherwise` is its message if the body has none.
 
@@ -86,12 +100,13 @@ def failure_of_body(body: object, status: int, headers: Mapping[str, str], other
     """
     problem = object_of(body)
     problem = object_of(problem["error"]) if isinstance(problem.get("error"), Mapping) else problem
+    said = problem.get("message") or (problem["error"] if isinstance(problem.get("error"), str) else None)
     words = [str(problem.get(key) or "").lower() for key in ("code", "type")]
     is_late = status < 400
     if is_late:
         known = [_STATUS_BY_TYPE[word] for word in words if word in _STATUS_BY_TYPE]
         status = int(words[0]) if _HTTP_ERROR.fullmatch(words[0]) else known[0] if known else status
-    text = " ".join(str(problem.get("message") or otherwise).split())
+    text = " ".join(str(said or otherwise).split())
     wait = None if is_late else wait_of(headers)
     kind = _kind_of(words, status, text)
     should_retry = None if is_late else {"true": True, "false": False}.get(headers.get("x-should-retry", ""))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -26,6 +28,7 @@ _STOPS = {
     "content_filter": "refusal",
 }
 """What a `finish_reason` is in the Messages API; one that is not known yet stays as it is, and is marked as such."""
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # of a call, as the Messages API takes it back
 
 
 def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
@@ -34,12 +37,26 @@ def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply
     request_id = headers.get("x-request-id")
     try:
         completion = from_json(body, allow_inf_nan=False)
-        if isinstance(completion, dict) and completion.get("error") and "choices" not in completion:  # pyright: ignore[reportUnknownMemberType]
-            return failure_of_body(cast("object", completion), 200, headers)
+        if (broken := _broken(completion)) is not None:
+            return replace(failure_of_body(broken, 200, headers), usage=_known_usage(completion))
         return _reply_of(completion, prompt, request_id)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, Unreadable) as problem:
         text = f"HTTP 200, but not a chat completion ({type(problem).__name__})"
         return Failure("unreadable", text, status=200, usage=_known_usage(completion), request_id=request_id)
+
+
+def _broken(completion: Any) -> object:
+    """The body or the choice that holds an error in the place of a reply, or beside its beginning; None if none does.
+
+    Proxies that have sent their headers tell so what their upstream did.
+    """
+    if not isinstance(completion, dict):
+        return None
+    body = cast("dict[str, Any]", completion)
+    choices: Any = body.get("choices")
+    if not choices:
+        return body if body.get("error") else None
+    return choices[0] if choices[0].get("error") else None
 
 
 def _reply_of(completion: Any, prompt: Prompt, request_id: str | None) -> Reply:
@@ -47,7 +64,7 @@ def _reply_of(completion: Any, prompt: Prompt, request_id: str | None) -> Reply:
     said, finish = choice["message"], choice.get("finish_reason") or ""
     if not isinstance(finish, str):
         raise TypeError("finish_reason")
-    calls = [_call(call, prompt.tools) for call in said.get("tool_calls") or ()]
+    calls = _calls(completion, said, prompt.tools, is_cut=finish == "length")
     if not calls and said.get("function_call"):
         raise Unreadable("a call in a form that is no longer used")
     text, refusal = said.get("content") or "", said.get("refusal")
@@ -70,18 +87,34 @@ def _reply_of(completion: Any, prompt: Prompt, request_id: str | None) -> Reply:
     return Reply(text, stop, usage, str(completion.get("model") or ""), request_id, message=message)
 
 
-def _call(call: Mapping[str, Any], tools: Sequence[Block]) -> Block:
+def _calls(
+    completion: Mapping[str, Any], said: Mapping[str, Any], tools: Sequence[Block], *, is_cut: bool
+) -> list[Block]:
+    """The calls of tools. An id that the Messages API would not take back, or that stands twice, is made anew."""
+    calls: list[Block] = []
+    for at, call in enumerate(said.get("tool_calls") or ()):
+        made: Any = call.get("id")
+        taken = {one["id"] for one in calls}
+        if not isinstance(made, str) or not _ID.fullmatch(made) or made in taken:
+            named = f"{completion.get('id')} {at} {made}"
+            made = f"call_{hashlib.sha256(named.encode()).hexdigest()[:24]}"
+        calls.append(_call(call, made, tools, is_cut=is_cut))
+    return calls
+
+
+def _call(call: Mapping[str, Any], made: str, tools: Sequence[Block], *, is_cut: bool) -> Block:
+    """One call, with the id `made`. `is_cut`: the reply ended at its limit, so the input may be there only in part."""
     function = call["function"]
     schema = next((tool.get("input_schema") for tool in tools if tool["name"] == function["name"]), None)
     is_strict = any(tool.get("strict") for tool in tools if tool["name"] == function["name"])
     arguments = function.get("arguments") or "{}"
-    try:
-        value = from_json(arguments)
-    except ValueError:
-        value = from_json(arguments, allow_partial=True)  # cut off within the call: as far as it came
+    # Part of an input that nothing cut off is no input: a call with it would do something else than the model said.
+    value = from_json(arguments, allow_inf_nan=False, allow_partial=is_cut)
     if is_strict and schema is not None:
         value = unstrict(value, schema, wrapped=False)
-    return {"type": "tool_use", "id": str(call["id"]), "name": str(function["name"]), "input": value}
+    if not isinstance(value, dict):
+        raise Unreadable("the input of a call is no object")
+    return {"type": "tool_use", "id": made, "name": str(function["name"]), "input": cast("Any", value)}
 
 
 def _unstrict(text: str, schema: Mapping[str, Any]) -> str:
@@ -121,13 +154,16 @@ def _usage_of(completion: Mapping[str, Any], prompt: Prompt) -> Usage:
 
 
 def _read_usage(usage: Mapping[str, Any]) -> Usage:
-    """The API's `usage`. Its prompt includes what was read from the cache and written to it; ours does not."""
+    """The API's `usage`. Its prompt includes what was read from the cache and written to it; ours does not.
+
+    Some endpoints count what the model reasoned only in the total, and bill it.
+    """
     asked: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
     said: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
     whole = _count(usage, "prompt_tokens")
     read = min(whole, _count(asked, "cached_tokens"))
     written = min(whole - read, _count(asked, "cache_write_tokens"))
-    output = _count(usage, "completion_tokens")
+    output = max(_count(usage, "completion_tokens"), _count(usage, "total_tokens") - whole)
     return Usage(
         input_tokens=whole - read - written,
         output_tokens=output,

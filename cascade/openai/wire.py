@@ -18,7 +18,8 @@ __all__ = ["parameters"]
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _LONGEST_ID = 128  # of safety_identifier
 _FAILED = "The tool failed:\n"
-_TIERS = {"auto": "auto", "standard_only": "default"}
+# The other API's "auto" may be a dearer tier that the account has chosen, whose price is not the one that is counted.
+_TIERS = {"auto": "default", "standard_only": "default"}
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     if (tier := prompt.extra.get("service_tier")) is not None:
         params["service_tier"] = _TIERS[tier]
     if prompt.user_id is not None:
-        params["safety_identifier"] = _identifier(prompt.user_id)
+        # Others know the older name, and may refuse a request with the newer one.
+        params["safety_identifier" if prompt.rung.base_url is None else "user"] = _identifier(prompt.user_id)
     if (effort := _effort(prompt)) is not None:
         params["reasoning_effort"] = effort
     if prompt.schema is not None:

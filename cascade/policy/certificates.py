@@ -67,6 +67,7 @@ def hashes_of(policy: Policy) -> dict[str, str]:
         exclude={"tasks": {"__all__": {"grader", "cache"}}},  # these come after an answer was shipped
         exclude_defaults=True,
     )
+    _leave_out_nothing(decides)
     if policy.early_stop:  # what is closed cannot be held; where a budget may refuse a call, nothing is closed
         decides["early_stop"] = "ships" if can_refuse(policy) else "closes"
     parts: dict[str, Any] = {
@@ -83,6 +84,16 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     if words := versions_of(policy):
         parts["prompts"] = [parts["prompts"], words]
     return {part: hash_of(json.dumps(value, sort_keys=True).encode()) for part, value in parts.items()}
+
+
+def _leave_out_nothing(decides: dict[str, Any]) -> None:
+    """Remove `prepare: none` and `handoff: none` where nothing else would hold: they change no reply."""
+    for key in ("prepare", "handoff"):
+        if not decides.get(key):
+            decides.pop(key, None)
+            for task in decides.get("tasks", ()):
+                if not task.get(key):
+                    task.pop(key, None)
 
 
 def _prices(rung: Rung) -> list[list[int]]:

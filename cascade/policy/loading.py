@@ -312,6 +312,9 @@ class _Document:
     def _words(self, error: Any, node: yaml.Node, resolved: _Path) -> tuple[str, str]:
         kind, value = error["type"], error.get("input")
         if kind in ("string_type", "literal_error") and isinstance(value, bool) and node.value.lower() in _BOOLEANS:
+            allowed = re.findall(r"'([^']+)'", error.get("ctx", {}).get("expected", ""))
+            if allowed and node.value not in allowed:  # quoted it would be refused, too
+                return f"YAML reads {node.value} as {str(value).lower()}", f"write {error['ctx']['expected']}"
             return f"YAML reads {node.value} as {str(value).lower()}", f"quote it: '{node.value}'"
         named = next((part for part in reversed(resolved) if isinstance(part, str)), "")
         return words_for(kind, error.get("ctx", {}), value, _shown(node), named, error["msg"])

@@ -194,7 +194,7 @@ class BatchCaller(Caller):
 
     def _open(self) -> BatchSender:
         poll_s = self._settings.poll_s
-        limits = BatchLimits(poll_s=poll_s, settle_s=min(_SETTLE_S, 2 * poll_s))
+        limits = BatchLimits(poll_s=poll_s, settle_s=_SETTLE_S if poll_s >= 1.0 else 2 * poll_s)
         return BatchSender(
             self._folder, run_of(self._folder, "record"), self._models.client_of, limits, wait=self._sleep
         )

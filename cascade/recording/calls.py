@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.context import summarisers
+from cascade.core.context import every_prepare, summarisers
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.plans import Plan
@@ -320,7 +320,7 @@ def _trims(policy: Policy) -> list[Any]:
     """How the conversations are shortened, by task; nothing where they are not."""
     every = {OTHER: policy.prepare, **{task.name: task.prepare for task in policy.tasks}}
     found = {name: prepare.model_dump(mode="json") for name, prepare in every.items() if prepare is not None}
-    return [found] if found else []
+    return [found] if every_prepare(policy) else []
 
 
 def _hash(value: object) -> str:

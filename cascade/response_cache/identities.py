@@ -1,4 +1,4 @@
-"""What identifies a caller's check, so that requests with the same checks are equal. Most functions cannot be identified."""
+"""What identifies a check, so that requests with the same checks are equal. Most functions cannot be identified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, cast
 
-__all__ = ["identities_of"]
+from cascade.core.policy import Policy
+from cascade.policy.budgets import import_function
+
+__all__ = ["identities_of", "policy_identities"]
 
 
 def identities_of(functions: Sequence[Callable[..., Any]]) -> tuple[str, ...] | str:
@@ -27,6 +30,20 @@ def identities_of(functions: Sequence[Callable[..., Any]]) -> tuple[str, ...] | 
             return str(getattr(function, "__name__", type(function).__name__))
         found.append(identity)
     return tuple(found)
+
+
+def policy_identities(policy: Policy) -> tuple[str, ...]:
+    """What identifies the code of the functions that a policy names: it may change while the policy does not.
+
+    One whose code says nothing of it (a decorated one, an object) goes by its name alone, which is in the policy's hash.
+    """
+    listed = (policy.checks, *(task.checks for task in policy.tasks))
+    names = {check.function for checks in listed for check in checks if check.function is not None}
+    samples = [rung.samples for rung in policy.ladder]
+    samples += [one for task in policy.tasks for one in task.samples.values()]
+    names |= {one.same.function for one in samples if one is not None and one.same.function is not None}
+    found = (_identity_of(import_function(name)) for name in sorted(names))
+    return tuple(one for one in found if one is not None)
 
 
 def _identity_of(function: object) -> str | None:

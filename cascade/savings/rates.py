@@ -43,7 +43,7 @@ class PriceBook:
 
     def __init__(self, own: Mapping[str, Price], policy: Policy) -> None:
         self._own = {_canonical(model): price for model, price in own.items()}
-        self._rungs = {_canonical(rung.model): rung for rung in called_rungs(policy) if rung.price or rung.discount}
+        self._rungs = {_canonical(rung.model): rung for rung in called_rungs(policy) if _is_own(rung)}
         self._known: dict[tuple[str, bool], Rates] = {}
 
     def rates(self, model: str, where: str = "usage", *, batch: bool = False) -> Rates:
@@ -69,6 +69,11 @@ class PriceBook:
         except (NoPrice, ValidationError):
             problem = f"there is no price for model {model[:128]!r}"
             raise UsageExportError(problem, where=where, hint=f"--price {model[:128]}=IN/OUT") from None
+
+
+def _is_own(rung: Rung) -> bool:
+    """Whether its price is not the list's: its own, or that of another vendor's table, where its name stands for one model."""
+    return bool(rung.price or rung.discount or rung.provider != "anthropic")
 
 
 def read_prices(pairs: Iterable[str]) -> dict[str, Price]:

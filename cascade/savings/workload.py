@@ -149,7 +149,8 @@ def parse_workload(text: str, *, where: str = "workload") -> Workload:
     try:
         return Workload.model_validate(values)
     except ValidationError as problems:
-        error: Any = problems.errors()[0]
+        # An unknown key first: where one is missing beside it, it is often that one misspelt.
+        error: Any = min(problems.errors(), key=lambda one: one["type"] != "extra_forbidden")
         fault = error.get("ctx", {}).get("error")
         at = fault.key if isinstance(fault, Fault) else error["loc"]
         node, key = _located(root, at), ".".join(map(str, at))

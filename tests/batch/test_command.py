@@ -14,6 +14,7 @@ import anthropic
 import pytest
 
 from cascade import cli
+from cascade.batch.items import ItemStore
 from cascade.emulator import Emulator
 
 from .conftest import LADDER
@@ -96,19 +97,91 @@ def test_a_limit_ends_with_5_and_partial_results_say_so(emulator: Emulator, run:
         (("submit", "IN", "--run", "a b"), "'a b': a name has"),
         (("submit", "BAD"), "bad.jsonl:1: 'temperature' is not known here"),
         (("submit", "TWICE"), "the id 't' occurs twice"),
+        (("submit", "IN", "--policy", "VENDOR"), "OPENAI_API_KEY is not set"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_leaves_no_run(
-    arguments: tuple[str, ...], told: str, emulator: Emulator, run: Run, inputs: str, home: Path
+    arguments: tuple[str, ...],
+    told: str,
+    emulator: Emulator,
+    run: Run,
+    inputs: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exit 2, and nothing was sent."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (home / "bad.jsonl").write_text('{"input": "q", "temperature": 1}\n')
     (home / "twice.jsonl").write_text('{"id": "t", "input": "q"}\n{"id": "t", "input": "r"}\n')
-    files = {"IN": inputs, "BAD": str(home / "bad.jsonl"), "TWICE": str(home / "twice.jsonl")}
+    vendor = "  - {rung: luna, provider: openai, model: gpt-6-luna, threshold: 0.80, max_tokens: 1024, effort: low}\n"
+    (home / "vendor.yaml").write_text(LADDER.replace("  - {rung: opus", f"{vendor}  - {{rung: opus"))
+    files = {
+        "IN": inputs,
+        "VENDOR": str(home / "vendor.yaml"),
+        "BAD": str(home / "bad.jsonl"),
+        "TWICE": str(home / "twice.jsonl"),
+    }
     code, out, err = run(*(files.get(one, one) for one in arguments))
     assert (code, out, told in err, err.count("\n")) == (2, "", True, 1)
     assert not emulator.requests
     assert list((home / "batches").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("submit", "IN", "--run", "monday", "--max-usd", "9"), "with the limit 5 USD, which cannot be changed"),
+        (("status", "mondy"), "did you mean 'monday'?"),
+        (("results", "monday", "--remove"), "--remove: name a file for the results with -o"),
+    ],
+)
+def test_what_a_run_cannot_do_is_told_and_changes_nothing(
+    arguments: tuple[str, ...], told: str, emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """Another limit than it was begun with, a name that is not its own, and its removal with nothing that keeps the answers."""
+    policy = str(home / "policy.yaml")
+    run("submit", inputs, "--policy", policy, "--run", "monday", "--max-usd", "5", "--wait", "--poll-s", "0.01")
+    more = ("--policy", policy) if "IN" in arguments else ()
+    code, out, err = run(*(inputs if one == "IN" else one for one in arguments), *more)
+    assert (code, out, told in err) == (2, "", True)
+    assert json.loads(run("status", "monday", "--json")[1])["done"] == 6
+
+
+def test_a_task_that_the_policy_does_not_define_is_told(
+    emulator: Emulator, run: Run, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As live: it may be a typo that loses a floor."""
+    (home / "tasks.yaml").write_text(f"{LADDER}tasks:\n  - {{name: refund, floor: sonnet}}\n")
+    (home / "in.jsonl").write_text('{"input": "q", "task": "refnd"}\n')
+    code, _, err = run("submit", str(home / "in.jsonl"), "--policy", str(home / "tasks.yaml"), "--run", "r")
+    assert (code, "task_unknown" in f"{err}{caplog.text}") == (0, True)
+
+
+def test_a_submit_that_was_killed_early_is_made_again(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """Killed while it made its files, or while it read the inputs: the same command begins anew, and `status` goes on meanwhile."""
+    policy = ("--policy", str(home / "policy.yaml"))
+    for name in ("empty", "half"):
+        (home / "batches" / name).mkdir(parents=True)
+        (home / "batches" / name / "items.sqlite3").touch()
+    assert run("status")[:2] == (0, "no batch run\n")
+    store = ItemStore(home / "batches" / "half")
+    store.set_meta({"loaded": False})
+    store.add([(0, "left", b"{}")])
+    store.close()
+    assert "not read to their end" in run("resume", "half")[2]
+    for name in ("empty", "half"):
+        assert run("submit", inputs, *policy, "--run", name)[0] == 0
+        assert json.loads(run("status", name, "--json")[1])["items"] == 6
+    assert len(emulator.requests) == 4
+
+
+def test_another_limit_for_a_run_that_has_begun_is_refused(
+    emulator: Emulator, run: Run, inputs: str, home: Path
+) -> None:
+    """The same one is taken: a script may start twice."""
+    submit = ("submit", inputs, "--policy", str(home / "policy.yaml"), "--run", "r", "--max-usd")
+    assert [run(*submit, limit)[0] for limit in ("1", "1.0", "2")] == [0, 0, 2]
+    assert "it was begun with the limit 1 USD" in run(*submit, "2")[2]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(
@@ -146,4 +219,4 @@ def test_a_second_process_is_refused(emulator: Emulator, run: Run, inputs: str, 
         assert other.stdout.readline() == "held\n"
         told = run("resume", "r")
         other.communicate()
-    assert (told[0], "another process is driving this batch run" in told[2]) == (2, True)
+    assert (told[0], "being driven already" in told[2]) == (2, True)

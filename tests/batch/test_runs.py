@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from pydantic import BaseModel
 from cascade import Answer, AsyncCascade, Cascade, Policy
 from cascade.batch import BatchLimits
 from cascade.core.errors import BatchCanceled, BudgetExceeded, ConfigurationError, RequestError
+from cascade.core.messages import Reply, Usage
+from cascade.core.triage import Prompt
 from cascade.costs import costs
 from cascade.costs.rows import PeriodSums
 from cascade.emulator import Emulator
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
+from cascade.policy.loading import parse_policy
 
-from .conftest import LIMITS
+from .conftest import LADDER, LIMITS
 
 Emulate = Callable[..., tuple[Emulator, anthropic.Anthropic]]
 
@@ -98,6 +102,33 @@ def test_canceled_calls_end_their_inputs_and_pay_no_rung_above(
     assert not emulator.batches.paid
 
 
+def test_live_calls_of_a_run_that_is_stopped_are_not_made_again(
+    emulate: Emulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rung that batches do not reach is called live, and each of its answers is stored as it comes."""
+    _, client = emulate()
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    other = "gpt-6-luna, provider: openai, price: {input: 1, output: 2}"
+    policy = parse_policy(LADDER.replace("claude-opus-5-5", other), environment={})
+    made: list[str] = []
+
+    def call(prompt: Prompt) -> Reply:
+        text = str(prompt.messages[-1]["content"])
+        if text.startswith("4") and text not in made:
+            made.append(text)
+            raise KeyboardInterrupt
+        made.append(text)
+        return Reply(text, "end_turn", Usage(1, 1))
+
+    with Cascade(policy, client=client) as driver:
+        run = driver.batch([f"{n}, climb 2" for n in range(9)], limits=LIMITS)
+        calling = replace(run, _means=lambda settings: replace(run._means(settings), call=call))
+        with pytest.raises(KeyboardInterrupt):
+            calling.run()
+        assert {one.rung for one in calling.run() if isinstance(one, Answer)} == {"opus"}
+    assert all(made.count(f"{n}, climb 2") == 1 for n in range(4))
+
+
 def test_what_was_paid_beside_a_canceled_call_is_counted(
     emulate: Emulate, policy_of: Callable[..., Policy], home: Path
 ) -> None:
@@ -157,6 +188,16 @@ def test_the_policys_budgets_hold_too(emulate: Emulate, policy_of: Callable[...,
     assert found["Answer"] > 0
 
 
+def test_looking_often_reserves_no_more_than_once(emulate: Emulate, policy_of: Callable[..., Policy]) -> None:
+    """What is under way holds its part of the budget while the run is driven, and others may have it in between."""
+    _, client = emulate(faults="slow_end,polls=50")
+    with Cascade(policy_of("budget: {daily_usd: 0.02, on_exhausted: reject}\n"), client=client) as driver:
+        run = driver.batch(INPUTS, run="r", limits=LIMITS).send()
+        for _ in range(9):
+            run.look()
+        assert driver.ask("question").rung == "haiku"
+
+
 def test_a_named_run_goes_on_and_refuses_other_inputs(emulate: Emulate, policy_of: Callable[..., Policy]) -> None:
     """`send` returns; the same call takes it up, with the inputs or without; other inputs or another policy are told."""
     emulator, client = emulate(faults="slow_end,polls=1")
@@ -172,6 +213,17 @@ def test_a_named_run_goes_on_and_refuses_other_inputs(emulate: Emulate, policy_o
     ):
         other.batch(run="named")
     assert set(emulator.batches.paid.values()) == {1}
+
+
+def test_a_look_sends_what_follows_though_a_batch_is_under_way(
+    emulate: Emulate, policy_of: Callable[..., Policy]
+) -> None:
+    """Of two batches one has ended: its inputs go on to the next rung, and nobody waits for the other."""
+    _, client = emulate(faults="slow_end,polls=50,times=1")
+    limits = replace(LIMITS, max_requests=3)
+    with Cascade(policy_of(), client=client) as driver:
+        driver.batch([f"{n}, climb 2" for n in range(6)], run="r", limits=limits).send().look()
+    assert len(list(client.messages.batches.list())) == 3
 
 
 class Said(BaseModel):

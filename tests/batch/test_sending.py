@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ def test_bytes_split_a_batch_too(tmp_path: Path, emulate: Emulate, calls: Any) -
     assert len(answers(one.send(calls(8)))) == 8
     assert max(part.calls for part in one.store.parts()) < 8
     one.close()
+
+
+def test_no_body_is_larger_than_its_limit(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """As it is sent: with the custom ids, and what is written around each request."""
+    _, client = emulate()
+    sizes: list[int] = []
+    http = anthropic.DefaultHttpxClient(event_hooks={"request": [lambda sent: sizes.append(len(sent.content))]})
+    with client.with_options(http_client=http) as counted:
+        one = BatchSender(tmp_path, "r" * 40, lambda _: counted, replace(LIMITS, max_bytes=2_650))
+        assert len(answers(one.send(calls(30)))) == 30
+        one.close()
+    assert 1_000 < max(sizes) <= 2_650
+    with pytest.raises(ConfigurationError, match="max_requests=0 must be from 1 to 100000"):
+        BatchLimits(max_requests=0)
 
 
 def test_expired_and_failed_calls_go_again_and_only_so_often(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
@@ -140,7 +155,7 @@ def test_one_process_at_a_time_and_the_same_prompts(tmp_path: Path, emulate: Emu
     """A second sender is refused while the first is open; another prompt under a known key is refused too."""
     _, client = emulate()
     one = sender(tmp_path, client)
-    with pytest.raises(ConfigurationError, match="another process is driving"):
+    with pytest.raises(ConfigurationError, match="being driven already"):
         sender(tmp_path, client)
     list(one.send(calls(2)))
     first, second = calls(2)
@@ -191,3 +206,36 @@ def test_a_batch_that_is_described_in_unknown_words_is_not_sent_again(
         assert len(answers(one.send(calls(5)))) == 5
         one.close()
     assert set(emulator.batches.processed.values()) == {1}
+
+
+def test_a_deleted_batch_costs_the_others_nothing(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """The outcomes of the other batches come first; then it is said what may be wrong."""
+    _, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(30))) == []
+    one.dispatch()
+    deleted = one.store.parts()[0].batch
+    assert deleted is not None
+    client.messages.batches.retrieve(deleted)
+    client.messages.batches.delete(deleted)
+    pages = one.collect()
+    came = [key for key, _ in (*next(pages), *next(pages), *next(pages), *next(pages))]
+    with pytest.raises(BatchError, match=r"not found \(with the key of another workspace"):
+        next(pages)
+    assert sorted(came) == sorted(f"k{number}" for number in range(10, 30))
+    one.close()
+
+
+def test_results_that_are_no_longer_kept_end_their_calls(tmp_path: Path, emulate: Emulate, calls: Any) -> None:
+    """Nothing is paid again for them, and the run does not stop for ever."""
+    emulator, client = emulate()
+    one = sender(tmp_path, client)
+    assert list(one.add(calls(5))) == []
+    one.dispatch()
+    for batch in client.messages.batches.list():
+        client.messages.batches.retrieve(batch.id)
+        emulator.batches.archive(batch.id)
+    outcomes = dict(outcome for page in one.collect() for outcome in page)
+    assert {getattr(outcome, "kind", None) for outcome in outcomes.values()} == {"canceled"}
+    assert (len(outcomes), one.has_open, one.is_under_way) == (5, False, False)
+    one.close()

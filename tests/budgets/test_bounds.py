@@ -70,7 +70,7 @@ def tokens_at_most(value: Any) -> int:
     return 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(
     st.sampled_from(POLICIES),
     st.integers(0, 2),

@@ -143,14 +143,14 @@ def test_a_signal_that_knows_something_beats_random() -> None:
 
 def test_an_idle_signal_seldom_beats_random_whatever_its_groups() -> None:
     """Forty rows a group: items taken for strangers would find a signal in most draws; groups, in one of forty."""
-    lows = [gain_over_random(*drawn(2_000, 50, 0.0, seed))[1] for seed in range(60)]
+    lows = [gain_over_random(*drawn(2_000, 50, 0.0, seed))[1] for seed in range(40)]
     apart: Any = np.arange(2_000)
     as_strangers = [
         gain_over_random(codes, gains, apart)[1]
-        for codes, gains, _ in (drawn(2_000, 50, 0.0, seed) for seed in range(60))
+        for codes, gains, _ in (drawn(2_000, 50, 0.0, seed) for seed in range(40))
     ]
-    assert sum(one is not None and one[0] > 0 for one in lows) <= 6
-    assert sum(one is not None and one[0] > 0 for one in as_strangers) >= 15
+    assert sum(one is not None and one[0] > 0 for one in lows) <= 4
+    assert sum(one is not None and one[0] > 0 for one in as_strangers) >= 10
 
 
 def test_above_a_hundred_thousand_items_the_interval_is_the_same() -> None:

@@ -126,7 +126,7 @@ def test_leases_of_others_and_options_that_exclude_each_other(make_scene: MakeSc
     assert told is not None, out
     assert 0 < int(told[1]) <= 1_000
     code, _, err = audit(scene, "--once", "--watch")
-    assert (code, "give one of --once and --watch" in err) == (2, True)
+    assert (code, "--watch goes neither with --once nor with --batch" in err) == (2, True)
 
 
 def test_an_endpoint_that_refuses_the_key_ends_it_with_4(make_scene: MakeScene, audit: Audit) -> None:

@@ -350,3 +350,28 @@ def test_every_shipped_policy_checks_out(run: Run, name: str) -> None:
 def test_the_default_policy_comes_from_the_environment(run: Run) -> None:
     """CASCADE_POLICY names the policy where none is given."""
     assert run("policy", "check", environment={"CASCADE_POLICY": "classic"}).out.startswith("ok: classic")
+
+
+def test_a_group_without_a_command_shows_its_help(run: Run) -> None:
+    """On lines of its own, and the exit code says that nothing was done."""
+    ran = run("batch")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Usage: cascade batch")
+    assert "\n  submit " in ran.err
+
+
+def test_policy_show_tells_both_caches(run: Run, tmp_path: Path) -> None:
+    """Which requests are answered again, for which tasks, and that prompts are marked."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "version: 1\nname: cached\nladder:\n  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.8, max_tokens: 1024}\n"
+        "  - {rung: sonnet, model: claude-sonnet-5-5, max_tokens: 1024}\n"
+        "cache: {ttl_s: 600}\nprompt_cache: auto\ntasks:\n  - {name: faq, cache: true}\n"
+    )
+    shown = " ".join(run("policy", "show", str(path)).out.split())
+    assert (
+        "response cache of other: requests that the caller marks (cache=True); an answer is returned again for 600 s"
+        in shown
+    )
+    assert "response cache of faq: every request; an answer is returned again for 600 s" in shown
+    assert "prompt cache: auto" in shown

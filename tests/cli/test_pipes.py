@@ -59,6 +59,8 @@ SHORT = [
     ("replay", "corpus.jsonl.gz"), ("ledger", "tail", "--ledger", "ledger.db"), ("costs", "--ledger", "ledger.db"),
     ("doctor", "--json"),
 ]  # fmt: skip
+OWN_CODES = {"doctor": 2}
+"""Of those that do not end with 0: it has no key."""
 LONG = [
     ("ledger", "export", "--ledger", "ledger.db"), ("ledger", "tail", "-n", "9000", "--ledger", "ledger.db"),
     ("ledger", "tail", "-n", "9000", "--json", "--ledger", "ledger.db"),
@@ -67,16 +69,10 @@ LONG = [
 
 
 @pytest.mark.parametrize("arguments", SHORT, ids=" ".join)
-def test_a_short_output_nobody_reads_keeps_the_commands_own_exit_code(
-    piped: Piped, arguments: tuple[str, ...], place: Path, bare_environment: dict[str, str], warm_python: WarmPython
-) -> None:
+def test_a_short_output_nobody_reads_keeps_the_commands_own_exit_code(piped: Piped, arguments: tuple[str, ...]) -> None:
     """The reader was gone before it began: what the command came to is its exit code all the same."""
-    read = subprocess.run(
-        [warm_python.python, "-m", "cascade.cli", *arguments],
-        env=bare_environment, cwd=place, capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
     code, said = piped(*arguments, lines=0)
-    assert code in (read.returncode, CUT)
+    assert code in (OWN_CODES.get(arguments[0], 0), CUT)
     assert "Traceback" not in said
     assert "Exception ignored" not in said
 
@@ -111,12 +107,14 @@ def test_a_command_without_a_standard_stream_does_its_work(
     assert done.stderr == b""
 
 
-def test_a_disk_that_is_full_is_one_line(place: Path, bare_environment: dict[str, str]) -> None:
+def test_a_disk_that_is_full_is_one_line(
+    place: Path, bare_environment: dict[str, str], warm_python: WarmPython
+) -> None:
     """`> /dev/full`: what was asked for is not there, and the exit code says so."""
     with Path("/dev/full").open("wb") as full:
         for arguments in (("policy", "show"), ("ledger", "export", "--ledger", "ledger.db")):
             done = subprocess.run(
-                [sys.executable, "-m", "cascade.cli", *arguments],
+                [warm_python.python, "-m", "cascade.cli", *arguments],
                 env=bare_environment, cwd=place, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60,
             )  # fmt: skip
             assert done.returncode == 1

@@ -208,9 +208,10 @@ def test_more_patterns_than_fit_together_work_one_by_one() -> None:
     """256 tasks with long lists of words, and groups of one name in two patterns: each is still found."""
     tasks = [{"name": f"t{n}", "when": {"words": [f"word{n}x{m}" for m in range(12)]}} for n in range(250)]
     tasks += [{"name": name, "when": {"pattern": f"(?P<id>{name})"}} for name in ("alpha", "beta")]
-    assert classify(tasks, "say word249x11 now").task == "t249"
-    assert classify(tasks, "beta").task == "beta"
-    assert classify(tasks, "nothing").task == "other"
+    signals = Signals(policy_of(tasks=tasks), compile_blind)
+    assert signals.classify(request_of("say word249x11 now")).task == "t249"
+    assert signals.classify(request_of("beta")).task == "beta"
+    assert signals.classify(request_of("nothing")).task == "other"
 
 
 def test_a_megabyte_of_hostile_text_is_read_in_linear_time() -> None:

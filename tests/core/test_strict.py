@@ -115,6 +115,29 @@ def test_a_choice_between_objects_is_read_by_its_keys() -> None:
     assert unstrict({"x": {"c": None}}, schema, wrapped=False) == {"x": {}}
 
 
+def test_a_choice_with_the_same_keys_is_read_by_its_constants() -> None:
+    """A null that is a value of its own under the one is what was left out under the other."""
+    one = {"type": "object", "properties": {"k": {"const": "one"}, "x": {"type": "integer"}}, "required": ["k"]}
+    null = {"type": ["integer", "null"]}
+    other = {"type": "object", "properties": {"k": {"const": "other"}, "x": null}, "required": ["k", "x"]}
+    schema = {"type": "object", "properties": {"u": {"anyOf": [one, other]}}, "required": ["u"]}
+    assert unstrict({"u": {"k": "other", "x": None}}, schema, wrapped=False) == {"u": {"k": "other", "x": None}}
+    assert unstrict({"u": {"k": "one", "x": None}}, schema, wrapped=False) == {"u": {"k": "one"}}
+
+
+def test_what_the_strict_form_does_not_permit_is_said_in_words() -> None:
+    """A default, a length: the endpoint refuses them as keys. Properties of these names are properties."""
+    name = {"type": "string", "minLength": 2, "default": "x", "description": "A name."}
+    schema = {"type": "object", "properties": {"name": name, "default": {"type": "string"}}, "required": ["default"]}
+    form = strict_form(schema).schema
+    check_strict(dict(form), "it")
+    assert form["properties"]["name"]["anyOf"][0] == {
+        "type": "string",
+        "description": "A name.\n\n{default: x, minLength: 2}",
+    }
+    assert form["properties"]["default"] == {"type": "string"}
+
+
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
@@ -125,6 +148,8 @@ def test_a_choice_between_objects_is_read_by_its_keys() -> None:
         ({"type": "object", "properties": {"a": {"description": "x"}}}, "any kind"),
         ({"allOf": [{"type": "object"}, {"type": "object"}]}, "allOf"),
         ({"type": "object", "patternProperties": {".": {}}}, "patternProperties"),
+        ({"type": "object", "properties": {"any": {"type": "object"}}}, "additionalProperties"),
+        ({"type": "object", "properties": []}, "no JSON Schema"),
     ],
 )
 def test_what_has_no_strict_form_is_told(schema: dict[str, Any], why: str) -> None:

@@ -92,7 +92,7 @@ ENVELOPES = st.fixed_dictionaries({"confidence": JSON, "answer": JSON})
 
 
 @given(text=st.text() | JSON.map(json.dumps) | ENVELOPES.map(json.dumps), structured=st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_text_and_any_json_bring_only_verdicts(text: str, structured: bool) -> None:
     """Whatever is drawn, with and without the repair; the two differ only where a repair was made and said."""
     strict, repaired = (read(text, repair, structured=structured) for repair in (None, loads))

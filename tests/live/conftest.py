@@ -287,6 +287,7 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
         "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_CUSTOM_HEADERS",
         "ANTHROPIC_PROFILE",
         "OPENAI_API_KEY",
         "OPENAI_ADMIN_KEY",

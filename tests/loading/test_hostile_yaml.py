@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -81,10 +82,12 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from paths(inner, (*path, key))
 
 
+_DOCUMENT = yaml.safe_load(SOUND)
+
+
 def replaced(path: tuple[Any, ...], value: Any) -> str:
     """The sound policy with another value at this place."""
-    document = yaml.safe_load(SOUND)
-    here = document
+    document = here = deepcopy(_DOCUMENT)
     for part in path[:-1]:
         here = here[part]
     here[path[-1]] = value
@@ -94,9 +97,9 @@ def replaced(path: tuple[Any, ...], value: Any) -> str:
 def test_five_hundred_mutated_policies_load_or_say_why() -> None:
     """Seeded; most are refused, some survive; 20 seconds for all of them are plenty."""
     chance = random.Random(20_261_121)
-    started = time.perf_counter()
+    started = time.process_time()
     outcomes = [outcome(mutated(chance)) for _ in range(500)]
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     refused = sum(isinstance(one, PolicyError) for one in outcomes)
     assert 300 < refused < 500
 
@@ -104,7 +107,7 @@ def test_five_hundred_mutated_policies_load_or_say_why() -> None:
 def test_a_wrong_value_at_every_key_is_told_with_its_place() -> None:
     """A dozen of these values at each of the places of a sound policy: each loads or is refused with file:line:column."""
     chance, tried, refused = random.Random(1), 0, 0
-    for path in paths(yaml.safe_load(SOUND)):
+    for path in paths(_DOCUMENT):
         for value in chance.sample(WRONG, 12):
             one = outcome(replaced(path, value))
             tried += 1
@@ -148,9 +151,9 @@ BOMBS = {
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
 def test_a_file_made_to_hurt_is_refused_in_bounded_time(text: str) -> None:
     """Up to 1 MB: no recursion, no multiplication, no square of its length."""
-    started = time.perf_counter()
+    started = time.process_time()
     assert isinstance(outcome(text), PolicyError)
-    assert time.perf_counter() - started < 60  # what blows up takes hours
+    assert time.process_time() - started < 60  # what blows up takes hours
 
 
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape")))

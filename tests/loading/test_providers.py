@@ -14,6 +14,9 @@ from cascade.policy.loading import parse_policy
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 LUNA = "gpt-6-luna, provider: openai"
+ROUTED = (
+    "anthropic/claude-opus-4.5, provider: openai, base_url: 'https://router.test/v1', price: {input: 5, output: 25}"
+)
 
 
 def ladder(*models: str) -> str:
@@ -48,6 +51,7 @@ def test_other_vendors_stand_above_haiku(models: tuple[str, ...]) -> None:
         ((SONNET, LUNA), r"ladder\[0\]\.model", "the ladder starts at claude-sonnet-5-5"),
         ((HAIKU, LUNA, OPUS), r"ladder\[2\]\.model", "the ladder jumps to claude-opus-5-5 past Sonnet"),
         ((HAIKU, SONNET, LUNA, HAIKU), r"ladder\[3\]\.model", "a step down"),
+        ((HAIKU, ROUTED), r"ladder\[1\]\.model", "the ladder jumps to anthropic/claude-opus-4.5 past Sonnet"),
     ],
 )
 def test_they_do_not_break_the_law(models: tuple[str, ...], where: str, why: str) -> None:
@@ -61,6 +65,23 @@ def test_their_thinking_is_off_or_their_own() -> None:
     assert parse_policy(ladder(HAIKU, f"{LUNA}, thinking: disabled, effort: max")).ladder[1].effort == "max"
     with pytest.raises(PolicyError, match=r"thinking: provider openai does not take this kind"):
         parse_policy(ladder(HAIKU, f"{LUNA}, thinking: adaptive"))
+
+
+@pytest.mark.parametrize(
+    ("by", "why"),
+    [
+        (
+            "model: gpt-6-luna, provider: openai, max_tokens: 99, thinking: {budget_tokens: 2000}",
+            "does not take this kind",
+        ),
+        (f"model: {HAIKU}, max_tokens: 999999", "answers with at most 128000 tokens"),
+        ("model: claude-haiku-4-5, max_tokens: 99, effort: low", "does not take effort"),
+    ],
+)
+def test_what_a_summarisers_model_does_not_take_is_told_with_the_policy(by: str, why: str) -> None:
+    """As a rung's is: else each summary would fail, and each climb would go on with the whole conversation."""
+    with pytest.raises(PolicyError, match=rf"prepare\.summarize\.by.*{why}"):
+        parse_policy(f"{ladder(HAIKU, SONNET)}\nprepare: {{summarize: {{by: {{rung: s, {by}}}}}}}")
 
 
 def test_their_models_need_a_price_of_their_vendors_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -87,6 +88,28 @@ def test_a_call_that_was_cut_off_has_what_came_of_it() -> None:
     assert made.stop_reason == "max_tokens"
 
 
+@pytest.mark.parametrize("arguments", ['{"to": "bob", "amount": 100', "[1]", "null", '{"amount": NaN}', "look"])
+def test_a_call_with_half_an_input_is_no_call(arguments: str) -> None:
+    """Where nothing cut the reply off, what is no JSON object is not made one: the call would do something else. It is paid."""
+    made = outcome(call(arguments), "tool_calls")
+    assert isinstance(made, Failure)
+    assert (made.kind, made.usage) == ("unreadable", Usage(100, 20))
+
+
+@pytest.mark.parametrize("given", [None, "", "functions.look:0", "x" * 65])
+def test_an_id_that_claude_would_not_take_back_is_made_anew(given: str | None) -> None:
+    """A conversation may climb with it later. The same completion always has the same ids."""
+    message = call("{}")
+    message["tool_calls"] = [{**message["tool_calls"][0], "id": one} for one in (given, "c", "c")]
+    first, second = (reply(message, "tool_calls").message for _ in range(2))
+    assert first is not None
+    assert first == second
+    ids = [block["id"] for block in first.content]
+    assert ids[1] == "c"
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", one) for one in ids)
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -101,7 +124,13 @@ def test_a_call_that_was_cut_off_has_what_came_of_it() -> None:
             {**USAGE, "prompt_tokens_details": None, "completion_tokens_details": {"reasoning_tokens": None}},
             Usage(100, 20),
         ),
+        # Some count what was reasoned in the total alone.
+        (
+            {**USAGE, "total_tokens": 135, "completion_tokens_details": {"reasoning_tokens": 15}},
+            Usage(100, 35, thinking_tokens=15),
+        ),
         # What does not add up is never negative.
+        ({**USAGE, "total_tokens": 7}, Usage(100, 20)),
         ({**USAGE, "prompt_tokens_details": {"cached_tokens": 130}}, Usage(0, 20, cache_read=100)),
     ],
 )
@@ -199,6 +228,23 @@ def test_an_error_in_a_200_is_that_failure() -> None:
     made = read(b'{"error": {"message": "slow", "code": 429}}')
     assert isinstance(made, Failure)
     assert made.kind == "rate_limited"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        ({"choices": None, "error": {"message": "slow", "code": 429}}, "rate_limited", 429),
+        ({"choices": [], "error": {"message": "no", "code": "insufficient_quota"}}, "spend_cap", 429),
+        ({"choices": [{"message": {"content": "Half an"}, "error": {"message": "up", "code": 502}}]}, "server", 502),
+        ({"error": "the model is not loaded"}, "server", 200),
+    ],
+)
+def test_an_error_beside_a_reply_is_that_failure(body: dict[str, Any], kind: str, status: int) -> None:
+    """Half an answer is none. What was billed is kept."""
+    made = read(json.dumps({**body, "usage": USAGE}).encode())
+    assert isinstance(made, Failure)
+    assert (made.kind, made.status, made.usage) == (kind, status, Usage(100, 20))
+    assert made.message
 
 
 def test_what_was_billed_for_an_unreadable_reply_is_kept() -> None:

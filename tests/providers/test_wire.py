@@ -55,8 +55,16 @@ def test_a_plain_prompt() -> None:
 
 
 def test_another_endpoint_is_sent_nothing_that_only_openai_knows() -> None:
-    """Neither of the two settings of OpenAI's account."""
-    assert not {"store", "service_tier"} & sent(of=rung(base_url="http://127.0.0.1:1/v1")).keys()
+    """Neither the two settings of OpenAI's account, nor its newer name for the user's id."""
+    there = sent(of=rung(base_url="http://127.0.0.1:1/v1"), user_id="u-1")
+    assert not {"store", "service_tier", "safety_identifier"} & there.keys()
+    assert there["user"] == "u-1"
+
+
+@pytest.mark.parametrize("tier", ["auto", "standard_only"])
+def test_the_callers_tier_is_never_a_dearer_one(tier: str) -> None:
+    """The other API's `auto` is whatever the account has chosen, and may cost twice what is counted."""
+    assert sent(extra={"service_tier": tier})["service_tier"] == "default"
 
 
 @pytest.mark.parametrize(

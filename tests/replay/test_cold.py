@@ -76,7 +76,7 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(scene=scenes())
 def test_both_replays_price_the_same_cold_writes(scene: tuple[Corpus, PolicyMapping]) -> None:
     """To the nano-USD, with a guard and early stop; recorded costs stay what they are."""
@@ -142,7 +142,7 @@ def test_by_hand_an_escalation_writes_and_a_single_model_does_not() -> None:
     assert paid["auto"] == (haiku + sonnet + 10_000 * 2_500, sonnet + 10_000 * 100)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(scene=scenes())
 def test_calibrate_prices_the_same_climbs(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Its cost of each item, at the policy's own thresholds, is the replay's; a single model's is the recorded usage's."""

@@ -67,7 +67,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(scene=scenes())
 def test_the_vectorised_early_stop_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, why each rung sent it up, what was closed, nano-USD, and every storm."""

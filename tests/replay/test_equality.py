@@ -57,7 +57,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(scene=scenes())
 def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, who was asked, why each rung sent it up, what stopped it, nano-USD, and every storm."""
@@ -88,7 +88,7 @@ def climbs(corpus: Corpus, mapping: PolicyMapping) -> list[Answer | AllRungsFail
     return [made[number] for number in range(len(corpus.items))]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(scene=scenes())
 def test_the_counted_figures_are_those_of_the_answers(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Figures counted from columns equal the figures counted from each answer's own trail."""
@@ -148,7 +148,7 @@ def complain(run: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("lacking", ["reply", "cost"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_both_paths_refuse_what_was_not_recorded(lacking: str, data: st.DataObject) -> None:
     """A reply that the rule reaches and that is not there, or has no cost, is an error naming item and rung."""

@@ -68,6 +68,18 @@ def test_calibrate_writes_nothing_into_a_policy_with_a_handoff(
     assert policy.read_bytes() == before
 
 
+def test_nor_into_one_that_has_conversations_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate would be claimed of answers that no corpus has. Trimming can be recorded, so it is not refused."""
+    path = tmp_path / "handing.yaml"
+    path.write_text(f"{LADDER}tasks: [{{name: t, prepare: summarize}}]\n", encoding="utf-8")
+    before = path.read_bytes()
+    assert cli.run(["calibrate", "support", "--max-risk", "0.05", "--write", str(path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "prepare" in error
+    assert "after a summary" in error
+    assert path.read_bytes() == before
+
+
 def test_explain_tells_what_passes_for_the_requests_task(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The policy's, a task's own, and none."""
     assert load_policy(policy).handoff is not None

@@ -109,7 +109,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(scene=scenes())
 def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, what was reviewed and what came of it, what was paid, to the nano-USD, and every storm."""

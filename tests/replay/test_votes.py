@@ -224,7 +224,7 @@ def hurt(item: Item, place: int, lacking: str) -> Item:
 GROUPS = st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=9)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(groups=GROUPS, agree=st.integers(2, 5))
 def test_a_vote_is_curtailed_exactly(groups: list[str | None], agree: int) -> None:
     """It ends with the first prefix after which no further sample can change whether enough agree, and not before."""
@@ -247,7 +247,7 @@ def _futures(prefix: list[str | None], most: int, agree: int) -> set[bool]:
     return {now >= agree, best >= agree} if now < agree else {True}
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(groups=GROUPS, agree=st.integers(2, 4))
 def test_the_answer_of_a_vote_is_the_first_of_those_that_agree(groups: list[str | None], agree: int) -> None:
     """Reached: the first `agree` of one group, and no other group had as many before. Else the largest, the earliest on a tie."""
@@ -290,7 +290,7 @@ TEXTS = st.lists(
 
 
 @pytest.mark.parametrize("same", SAMES)
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(texts=TEXTS, data=st.data())
 def test_being_the_same_is_an_equivalence_whatever_the_order(same: Any, texts: list[str], data: st.DataObject) -> None:
     """Any permutation of the answers gives the same groups."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 from cascade.core.equal_requests import OF_THE_CALLER, Asked, is_cached, key_of
 from cascade.core.errors import RequestError
 from cascade.core.messages import Request
+from cascade.emulator import Emulator
 from cascade.engine.cached import endpoint_of
 from cascade.response_cache.identities import identities_of
 from tests.live.conftest import ladder
+from tests.response_cache.conftest import Drive, cached
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 1.0, 0.5]), st.text("ab\ud800é", max_size=2)
@@ -209,3 +213,23 @@ def test_the_endpoint_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> N
     assert endpoint_of(None) == emulator
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
     assert len({endpoint_of(None), endpoint_of(clients[0]), emulator, usual}) == 4
+
+
+def test_a_change_of_a_policys_own_function_makes_other_keys(
+    drive: Drive, echoing: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that the old code let pass is not returned under the new one, though the policy is the same."""
+    (tmp_path / "own_rules.py").write_text("def passes(text):\n    return len(text) > 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_rules", raising=False)
+    policy = cached(checks=["own_rules:passes"])
+    assert [drive(policy).ask("a").cache for _ in range(2)] == ["miss", "hit"]
+    monkeypatch.setattr(sys.modules["own_rules"], "passes", _other_code())
+    assert [drive(policy).ask("a").cache for _ in range(2)] == ["miss", "hit"]
+    assert len(echoing.requests) == 2
+
+
+def _other_code() -> Any:
+    made: dict[str, Any] = {"__name__": "own_rules"}
+    exec("def passes(text):\n    return len(text) > 2\n", made)  # as a new deployment has it
+    return made["passes"]

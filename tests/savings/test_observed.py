@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.cli.savings.command import SavingsOptions, run_savings
+from cascade.cli.savings.ledger import LedgerReport
 from cascade.core.errors import LedgerError, UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
@@ -24,10 +25,11 @@ from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import triage_tokens
 from cascade.core.verification import Review
 from cascade.core.voting import Vote
+from cascade.costs import Period
 from cascade.ledger.opening import open_reader
 from cascade.ledger.requests import gather
 from cascade.policy.loading import load_policy
-from cascade.savings import Observed, Parts, PriceBook, observe
+from cascade.savings import DAYS_A_MONTH, Observed, Parts, PriceBook, observe
 from tests.savings.ledger_books import NANO, NOW, Books
 
 POLICY = load_policy("default")
@@ -97,7 +99,7 @@ _USAGE = st.builds(Usage, _TOKENS, _TOKENS, st.integers(0, 5_000), st.integers(0
 _CLIMB = st.tuples(st.integers(1, 3), st.lists(_USAGE, min_size=3, max_size=3), st.sampled_from(["cascade", "batch"]))
 
 
-@settings(max_examples=40)  # each has a ledger of its own
+@settings(max_examples=25)  # each has a ledger of its own
 @given(climbs=st.lists(_CLIMB, min_size=1, max_size=4), hits=st.lists(st.integers(0, 10**9), max_size=3))
 def test_the_parts_add_up_to_what_was_saved_and_the_rest_was_paid(
     tmp_path_factory: pytest.TempPathFactory, climbs: list[Any], hits: list[int]
@@ -194,6 +196,13 @@ def test_a_month_is_what_was_seen_scaled_from_the_first_request_on(books: Books,
     assert parts["paid"]["usd"] == paid / NANO
     assert parts["paid"]["usd_per_month"] == pytest.approx(paid / NANO * 30 / told["period"]["days"])
     assert tell().startswith("saved ")
+
+
+def test_a_first_request_at_the_periods_end_is_no_division_by_zero() -> None:
+    """A ledger that begins in the last half second of a quarter of an hour has seen a second."""
+    seen = Observed(POLICY.name, tuple(rung.rung for rung in POLICY.ladder), first=899.8)
+    report = LedgerReport("ledger", POLICY, seen, Period(0, 900))
+    assert (report.days, report.months) == (Fraction(1, 86_400), DAYS_A_MONTH * 86_400)
 
 
 def test_an_empty_period_has_no_verdict(books: Books, tell: Tell) -> None:

@@ -85,6 +85,16 @@ def test_cached_and_batched_tokens_cost_what_they_cost() -> None:
     assert bill.otherwise["as_exported", True] == 25_600_000_000
 
 
+def test_another_vendors_rung_has_the_price_that_it_is_called_at() -> None:
+    """Its vendor's table knows names that the search over all tables does not; a ledger with them must still be read."""
+    rungs = [
+        {"rung": "haiku", "model": "claude-haiku-5-5", "threshold": 0.8, "max_tokens": 9},
+        {"rung": "top", "model": "babbage-002", "provider": "openai", "max_tokens": 9},
+    ]
+    policy = Policy.model_validate({"version": 1, "name": "two", "ladder": rungs})
+    assert PriceBook({}, policy).both("babbage-002").live == make_plan(policy).rates[1]
+
+
 def test_a_price_by_length_is_an_estimate_unless_every_row_is_a_request() -> None:
     """Haiku 5.5 costs five times as much past 100,000 tokens: the average prompt decides, and the line says so."""
     book = PriceBook({}, load_policy("default"))

@@ -29,6 +29,7 @@ from cascade.policy.loading import load_policy
 __all__ = ["RunOptions", "run_audit"]
 
 _UPSTREAM, _OUT_OF_BUDGET = 4, 5
+_LONG_LEASE_S = 7_200
 _REASONS = {
     "no_content": "its texts are not kept",
     "tool_use": "it shipped a tool call",
@@ -175,6 +176,13 @@ def _fields(run: AuditRun, watching: _Watching) -> dict[str, Any]:
     }
 
 
+def _lease_text(seconds: float) -> str:
+    """How long the longest lease lasts. Only those of batches last for hours."""
+    if seconds < _LONG_LEASE_S:
+        return f"{math.ceil(seconds)} s at most"
+    return f"{math.ceil(seconds / 3600)} h at most; those of a stopped --batch are taken up by the same command"
+
+
 def _print(run: AuditRun, watching: _Watching) -> None:
     drift, skipped = watching.drift, sum(run.skipped.values())
     stdout.print(f"graded {run.graded} sample{'' if run.graded == 1 else 's'}, skipped {skipped}; {usd(run.spent)} USD")
@@ -186,7 +194,7 @@ def _print(run: AuditRun, watching: _Watching) -> None:
         leased = run.counts.get("leased", 0)
         later = f", {run.failed} of them failed now and are tried again later" if run.failed else ""
         are = "is" if leased == 1 else "are"
-        others = f", {leased} {are} leased to other workers, or to one that ended (free in {math.ceil(run.leased_s)} s at most)"
+        others = f", {leased} {are} leased to other workers, or to one that ended (free in {_lease_text(run.leased_s)})"
         stdout.print(f"left open: {left}{later}{others if leased else ''}")
     for judge, count in run.waiting.items():
         stdout.print(

@@ -34,11 +34,18 @@ def submit(  # noqa: PLR0913, PLR0917 - options
     policy: Annotated[str | None, POLICY] = None,
     max_usd: Annotated[
         float | None,
-        typer.Option(help="Spend at most so much in this run: a call that might exceed it is not sent (exit 5)."),
+        typer.Option(
+            help="Spend at most so much in this run. Each call counts at the most that it may cost (all of max_tokens)"
+            " until its result is read; what then has no room is refused for good (exit 5)."
+        ),
     ] = None,
     wait: Annotated[bool, _WAIT] = False,
     run: Annotated[
-        str | None, typer.Option("--run", help="A name for the run. Default: the time and a random part.")
+        str | None,
+        typer.Option(
+            "--run",
+            help="A name for the run; if there is one of this name, go on with it. Default: the time and a random part.",
+        ),
     ] = None,
     poll_s: Annotated[float, _POLL] = 30.0,
     ledger: Annotated[str | None, LEDGER] = None,
@@ -86,7 +93,9 @@ def results(
     ] = None,
     remove: Annotated[
         bool,
-        typer.Option("--remove", help="Then remove the run's folder, with its prompts and answers. All must be done."),
+        typer.Option(
+            "--remove", help="With --out: then remove the run's folder, with its prompts and answers. All must be done."
+        ),
     ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:

@@ -26,6 +26,11 @@ def run_results(name: str, out: Path | None, *, remove: bool, as_json: bool) -> 
             raise ConfigurationError(
                 f"--remove: {left} of {counts.items} inputs of {name} are not done (cascade batch resume {name} --wait)"
             )
+        if remove and out is None:
+            raise ConfigurationError(
+                "--remove: name a file for the results with -o (what reads standard output may stop early, and the answers"
+                " would be gone)"
+            )
         if as_json and out is None:
             raise ConfigurationError(
                 "--json: name a file for the results with -o, since they go to standard output otherwise"
@@ -63,8 +68,10 @@ def _replace(out: Path, lines: Iterable[bytes]) -> None:
         finally:
             os.close(descriptor)
         made.replace(out)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too: it holds answers
         made.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(f"{out}: cannot be written: {error.strerror or error} (check the path)") from error
 
 

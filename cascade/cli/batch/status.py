@@ -42,6 +42,11 @@ def print_status(run: str, counts: Counts) -> None:
     for kind, count in counts.by_kind.items():
         if kind != "answer":
             stdout.print(f"  {kind}: {count}")
+    if "BudgetExceeded" in counts.by_kind:
+        stderr.print(
+            f"a budget or --max-usd had no room for what these inputs may cost; `cascade batch results {run}` says which: submit"
+            " them in a run of another name, with a higher limit"
+        )
 
 
 def run_status(name: str, *, as_json: bool) -> None:

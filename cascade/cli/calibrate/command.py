@@ -32,6 +32,7 @@ from cascade.cli.calibrate.samples import written_samples
 from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
+from cascade.core.context import summarisers
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
 from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
@@ -246,6 +247,10 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
         problem = "a corpus holds replies to plain requests, so it proves nothing of answers after a handoff"
         hint = "leave --write out to see thresholds, or write `handoff: none`"
         raise PolicyError(problem, where=options.write, key="handoff", hint=hint)
+    if options.write and policy is not None and summarisers(policy):
+        problem = "a corpus holds replies to whole conversations, so it proves nothing of answers after a summary"
+        hint = "leave --write out to see thresholds, or write `prepare: none`"
+        raise PolicyError(problem, where=options.write, key="prepare", hint=hint)
     return policy
 
 

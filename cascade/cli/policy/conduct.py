@@ -9,6 +9,7 @@ from cascade.core.early import can_close, can_refuse
 from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
+from cascade.core.policy.economy import ResponseCache
 from cascade.policy.plans import baseline_rung
 
 __all__ = ["describe_conduct", "notes_of"]
@@ -21,6 +22,11 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
     tasks = tuple(tasks)
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
+    if policy.cache is not None:
+        cache = policy.cache
+        yield from _by_task("response cache", tasks, lambda task: _response_cache(cache, policy, task))
+    if policy.prompt_cache == "auto":
+        yield "prompt cache: auto: beginnings of prompts that come again soon enough are marked (`cascade costs --cache`)"
     yield from _by_task("prepare", tasks, lambda task: describe_prepare(policy, task))
     yield from (f"note: {note}" for note in not_recorded(policy))
     yield from _by_task("handoff", tasks, lambda task: _handoff(policy, task))
@@ -33,6 +39,14 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
             f"sticky: by {sticky.by}, {floor if sticky.cool_off else 'no floor after a climb'};"
             f" {sticky.loop_errors} failed results in a row move a tool loop one rung up"
         )
+
+
+def _response_cache(cache: ResponseCache, policy: Policy, task: str) -> str:
+    own = next((known.cache for known in policy.tasks if known.name == task), None)
+    if own is False:
+        return "none, unless the caller marks the request"
+    which = "every request" if own or cache.requests == "all" else "requests that the caller marks (cache=True)"
+    return f"{which}; an answer is returned again for {cache.ttl_s:,.0f} s"
 
 
 def _handoff(policy: Policy, task: str) -> str | None:

@@ -32,10 +32,10 @@ class LedgerReport:
 
     @property
     def days(self) -> Fraction:
-        """From the first counted request, or the period's start, to its end."""
+        """From the first counted request, or the period's start, to its end: at least a second."""
         first = self.observed.first
         since = self.period.since if first is None else max(first, self.period.since)
-        return Fraction(round(self.period.until - since), _DAY_S)
+        return Fraction(max(1, round(self.period.until - since)), _DAY_S)
 
     @property
     def months(self) -> Fraction:

@@ -180,7 +180,7 @@ def show_report(report: WorkloadReport) -> None:
         stdout.print(parts_table(parts, Fraction(1), f"{priced.alone} alone, live, uncached", paid="estimate"))
     stdout.print(
         "A router pays one model for each call. A climb pays the rungs below the one that answers, too, and the triage prompt, which"
-        " stands in the router's place. Not included: retries, thinking, and tools' tokens. Nothing here"
+        " stands in the router's place. Not included: retries, thinking, tools' tokens, summaries and plans. Nothing here"
         " says whether the answers are as good: record some of the traffic, and run `cascade calibrate`."
     )
 
@@ -198,25 +198,27 @@ def _show_bills(report: WorkloadReport) -> None:
     month, priced = report.month, report.priced
     published = priced.workload.published
     heads = ("USD/month", f"saved: {priced.alone} alone", "published")
-    rows = table("", *heads, title="the bill (estimate)", right=heads)
+    rows = table("", *heads[: 2 if published is None else 3], title="the bill (estimate)", right=heads)
     alone_usd = published.alone_usd if published else None
 
     def saved(cost: int) -> str:
         return percent_text(1 - cost / month.alone) if month.alone else ""
 
-    rows.add_row(
-        f"{priced.alone} alone", _month_text(month.alone), "", "" if alone_usd is None else f"{float(alone_usd):,.2f}"
-    )
-    rows.add_row(
-        "routed: one model paid", _month_text(month.routed), saved(month.routed),
-        "" if published is None else f"about {float(published.usd):,.2f}",
-    )  # fmt: skip
-    rows.add_row("  of it the router", _month_text(month.router), "", "")
-    rows.add_row("climb: every rung paid", _month_text(month.climb), saved(month.climb), "")
-    rows.add_row("  of it the triage prompt", _month_text(month.triage), "", "")
+    lines: list[tuple[str, int, str, str]] = [
+        (f"{priced.alone} alone", month.alone, "", "" if alone_usd is None else f"{float(alone_usd):,.2f}"),
+        (
+            "routed: one model paid", month.routed, saved(month.routed),
+            "" if published is None else f"about {float(published.usd):,.2f}",
+        ),
+        ("  of it the router", month.router, "", ""),
+        ("climb: every rung paid", month.climb, saved(month.climb), ""),
+        ("  of it the triage prompt", month.triage, "", ""),
+    ]  # fmt: skip
     if report.observed is not None:
         seen = report.observed[0].month()
-        rows.add_row("climb, with the ledger's shares", _month_text(seen.climb), saved(seen.climb), "")
+        lines.append(("climb, with the ledger's shares", seen.climb, saved(seen.climb), ""))
+    for what, amount, share, other in lines:
+        rows.add_row(what, _month_text(amount), share, *(() if published is None else (other,)))
     stdout.print(rows)
 
 
@@ -247,9 +249,11 @@ def _show_ways(report: WorkloadReport) -> None:
 
 
 def _show_assumptions(report: WorkloadReport) -> None:
-    rows = table("assumption", "value", "published", title="assumptions", right=())
+    is_compared = report.priced.workload.published is not None
+    rows = table("assumption", "value", *(("published",) if is_compared else ()), title="assumptions", right=())
     for key, value, is_published in _assumptions(report.priced):
-        rows.add_row(key, _text(key, value), "yes" if is_published else "no: open")
+        of_it = ("yes" if is_published else "no: open",) if is_compared else ()
+        rows.add_row(key, _text(key, value), *of_it)
     stdout.print(rows)
     shares, heads = report.priced.workload.shares, ("share", "USD per million in", "out")
     rows = table(

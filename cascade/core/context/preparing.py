@@ -17,7 +17,7 @@ from cascade.core.messages import Request
 from cascade.core.models import rules_of
 from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung
-from cascade.core.policy.economy import Summarize, Trim
+from cascade.core.policy.economy import Handoff, Summarize, Trim
 from cascade.core.policy.ladder import asked_as
 from cascade.core.prepared import Prepared
 from cascade.core.prices import Rates
@@ -32,17 +32,18 @@ __all__ = ["Context", "context_of", "take_prepared", "trimmed_request"]
 _WINDOW_CHARACTERS = 3
 """Characters that a token of a context window holds here: the newer models count about 30 % more tokens than characters / 4."""
 
+_HANDOFF_CHARACTERS = 16_000
+"""What a handoff adds to a prompt, at most: two plans of about 3,000 characters, escaped up to twice as many, and its words."""
+
 _Asked = tuple[Request, Prepared | None]
 
 
 def context_of(plan: Plan, request: Request, task: str, start: Start) -> Context | None:
     """The context of a climb; None where nothing is prepared: the policy does not say so, or the request is passed on as it is."""
     prepare = plan.policy.route(task).prepare
-    if prepare is None or request.raw is not None:
+    if prepare is None or prepare.settings is None or request.raw is not None:
         return None
-    settings = prepare.summarize or prepare.trim
-    assert settings is not None, "a Prepare is one of the two"
-    return Context(plan, request, task, start, settings)
+    return Context(plan, request, task, start, prepare.settings)
 
 
 class Context:
@@ -199,7 +200,11 @@ def _room_of(policy: Policy, index: int, request: Request, task: str, max_tokens
     """
     bare = build_prompt(policy, index, replace(request, messages=()))
     limits = [] if max_tokens is None else [max_tokens * CHARACTERS_PER_TOKEN]
-    limits += [(window - bare.max_tokens) * _WINDOW_CHARACTERS for window in _windows(policy, index, task)]
+    handoff = policy.route(task).handoff
+    told = (
+        _HANDOFF_CHARACTERS if handoff is not None and handoff != Handoff() else 0
+    )  # it is added after the conversation was shortened
+    limits += [(window - bare.max_tokens) * _WINDOW_CHARACTERS - told for window in _windows(policy, index, task)]
     if not limits:
         return None
     beside = characters(bare.system) + characters_of_json(bare.tools) + characters_of_json(bare.schema)

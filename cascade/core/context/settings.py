@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascade.core.policy import Policy, Rung
-from cascade.core.policy.economy import Prepare, Summarize
+from cascade.core.policy.economy import Prepare, Summarize, Trim
 
 __all__ = ["describe_prepare", "every_prepare", "not_recorded", "summariser", "summarisers"]
 
@@ -15,9 +15,9 @@ _NOT_RECORDED = (
 
 
 def every_prepare(policy: Policy) -> tuple[Prepare, ...]:
-    """Every `prepare`: the policy's, and its tasks'."""
+    """Every `prepare` that does anything: the policy's, and its tasks'."""
     every = (policy.prepare, *(task.prepare for task in policy.tasks))
-    return tuple(one for one in every if one is not None)
+    return tuple(one for one in every if one is not None and one.settings is not None)
 
 
 def not_recorded(policy: Policy) -> tuple[str, ...]:
@@ -41,15 +41,14 @@ def summariser(policy: Policy, settings: Summarize) -> Rung:
 def describe_prepare(policy: Policy, task: str) -> str | None:
     """What is done to a task's long conversations, in a line; None for nothing."""
     prepare = policy.route(task).prepare
-    if prepare is None:
+    settings = prepare.settings if prepare is not None else None
+    if settings is None:
         return None
-    if (trim := prepare.trim) is not None:
-        most = "what a rung's context window holds" if trim.max_tokens is None else f"{trim.max_tokens} tokens"
-        return f"trimmed to {most}, the newest {trim.keep_turns} turns stay whole"
-    settings = prepare.summarize
-    assert settings is not None, "a Prepare is one of the two"
+    if isinstance(settings, Trim):
+        most = "what a rung's context window holds" if settings.max_tokens is None else f"{settings.max_tokens} tokens"
+        return f"trimmed to {most}, the newest {settings.keep_turns} turns stay whole"
     rung = summariser(policy, settings)
-    original = f"; {', '.join(settings.original_for)} get the original" if settings.original_for else ""
+    original = f"; the original goes to {', '.join(settings.original_for)}" if settings.original_for else ""
     return (
         f"from {settings.above_tokens} tokens on summarised by {rung.rung} ({rung.model}),"
         f" the newest {settings.keep_turns} turns stay whole{original}"

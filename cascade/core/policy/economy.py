@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, Strict, WithJsonSchema, model_valid
 from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name
-from cascade.core.policy.ladder import Rung
+from cascade.core.policy.ladder import Rung, model_faults
 
 __all__ = [
     "Artifact",
@@ -73,23 +73,32 @@ class Trim(Frozen):
 
 
 def _named(value: object) -> object:
+    if value == "none":
+        return {}
     return {value: {}} if value in ("summarize", "trim") else value
 
 
 class Prepare(Frozen):
-    """What is done to a long conversation before a rung is asked: one of the two."""
+    """What is done to a long conversation before a rung is asked. Neither of the two: nothing."""
 
     summarize: Summarize | None = None
     trim: Trim | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Prepare:
-        if (self.summarize is None) == (self.trim is None):
-            raise PydanticCustomError("prepare", "write summarize or {trim: {…}}: one of the two")
+        if self.summarize is not None and self.trim is not None:
+            raise PydanticCustomError("prepare", "write none, summarize or {trim: {…}}: one of them")
         return self
 
+    @property
+    def settings(self) -> Summarize | Trim | None:
+        """The one of the two; None: nothing is done."""
+        return self.summarize or self.trim
 
-PrepareKey = Annotated[Prepare, BeforeValidator(_named, json_schema_input_type=Literal["summarize", "trim"] | Prepare)]
+
+PrepareKey = Annotated[
+    Prepare, BeforeValidator(_named, json_schema_input_type=Literal["none", "summarize", "trim"] | Prepare)
+]
 
 
 class Artifact(Frozen):
@@ -137,6 +146,7 @@ def economy_faults(
             for key in ("threshold", "samples"):
                 if key in summarize.by.model_fields_set:
                     yield Fault((*where, "by", key), "a rung that summarises does not decide", "remove it")
+            yield from model_faults((*where, "by"), summarize.by)
         else:
             yield from _unknown((*where, "by"), (summarize.by,) if summarize.by else (), rungs)
         yield from _unknown((*where, "original_for"), summarize.original_for, rungs)

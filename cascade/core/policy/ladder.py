@@ -6,12 +6,13 @@ for what its model accepts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Strict, StringConstraints, Tag
 
-from cascade.core.models import Effort, identify, rules_of
+from cascade.core.models import Effort, Model, identify, rules_of
 from cascade.core.policy.base import (
     LONGEST_S,
     NAME,
@@ -41,6 +42,7 @@ __all__ = [
     "Threshold",
     "asked_as",
     "ladder_faults",
+    "model_faults",
     "sample_faults",
     "unranked",
 ]
@@ -114,7 +116,7 @@ def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
             yield Fault(at, f"rung {rung.rung!r} needs a threshold", "add threshold: 0.80, or threshold: never")
         if rung.samples is not None:
             yield from sample_faults((*at, "samples"), rung, rung.samples)
-        yield from _model_faults(at, rung)
+        yield from model_faults(at, rung)
     yield from _order_faults(ladder)
 
 
@@ -129,12 +131,17 @@ def asked_as(rung: Rung, variant: Variant) -> Rung:
     return rung.model_copy(update=own)
 
 
+def _claude(name: str) -> Model | None:
+    """The Claude model of this name, also as routers write it (`anthropic/claude-opus-4.5`): the law goes by it, prices do not."""
+    return identify(name) or identify(re.sub(r"(?<=\d)\.(?=\d)", "-", name))
+
+
 def sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:
     """The variants whose model is stronger than their rung's: a vote must not skip rungs of the ladder."""
-    own = identify(rung.model)
+    own = _claude(rung.model)
     most = own.rank if own is not None else 0  # of a rung whose model is not known here, no voter may be above Haiku
     for number, variant in enumerate(samples.variants):
-        other = identify(variant.model) if variant.model is not None else None
+        other = _claude(variant.model) if variant.model is not None else None
         if other is not None and other.rank > most:
             problem = f"{variant.model} is stronger than {rung.model}, at whose rung it would vote"
             yield Fault((*at, "variants", number, "model"), problem, "name a model of the rung's class or below")
@@ -142,10 +149,11 @@ def sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> It
 
 def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
     """The rungs whose order cannot be checked, because their models' capability is not known here."""
-    return tuple(rung for rung in ladder if identify(rung.model) is None)
+    return tuple(rung for rung in ladder if _claude(rung.model) is None)
 
 
-def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
+def model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
+    """What the rung asks for and its model does not take."""
     if rung.provider != "anthropic":
         if rung.thinking not in (None, "disabled"):
             problem = f"provider {rung.provider} does not take this kind of thinking"
@@ -171,12 +179,12 @@ def _order_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
     if ladder[0].provider != "anthropic":
         problem = f"the ladder starts at {ladder[0].model}, a model of provider {ladder[0].provider}"
         yield Fault(("ladder", 0, "provider"), problem, "start it at a Haiku model, and put this one above it")
-    known = [(number, rung, identify(rung.model)) for number, rung in enumerate(ladder)]
+    known = [(number, rung, _claude(rung.model)) for number, rung in enumerate(ladder)]
     claude = [(number, rung, model) for number, rung, model in known if model is not None]
     if not claude:
         return
     number, rung, model = claude[0]
-    others = sum(rung.provider != "anthropic" for rung in ladder if identify(rung.model) is None)
+    others = sum(rung.provider != "anthropic" for rung in ladder if _claude(rung.model) is None)
     if len(claude) + others == len(ladder) and model.family != "haiku":
         yield Fault(("ladder", number, "model"), f"the ladder starts at {rung.model}", "start it at a Haiku model")
     highest, before = -1, model

@@ -121,7 +121,7 @@ class Task(Frozen):
     cache: Annotated[bool, Strict()] | None = None
     """true: equal requests have equal answers, so the response cache is used (needs the policy's `cache`). false: never."""
     prepare: PrepareKey | None = None
-    """In place of the policy's."""
+    """In place of the policy's; `none`: nothing."""
     handoff: HandoffKey | None = None
     """In place of the policy's; `none`: nothing."""
 
@@ -230,7 +230,7 @@ class Policy(Frozen):
     prompt_cache: PromptCache = "off"
     """auto: use the API's cache for the beginnings of prompts (system, tools, history) that come again soon enough."""
     prepare: PrepareKey | None = None
-    """`summarize` or `{trim: {…}}`: what is done to a long conversation before a rung is asked. Default: nothing."""
+    """`none` (default), `summarize` or `{trim: {…}}`: what is done to a long conversation before a rung is asked."""
     handoff: HandoffKey | None = None
     """`none` (default): each rung is asked the original request. `doubt`: it is told why the rung below did not ship. `artifact`: it
     writes a short plan, and a cheaper rung answers by it."""

@@ -14,7 +14,7 @@ from cascade.policy.shipped import find_corpus
 from cascade.replay.run import ReplayOptions, replay_corpus
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "figures.md"
-SHORT = ("coding-claims", "mmlupro-gpt41", "translation-claude")
+SHORT = ("coding-claims", "date-samples", "translation-claude")
 CORPORA = (
     "coding-claims",
     "date-samples",
@@ -55,7 +55,7 @@ def test_a_row_is_the_tools_own_verdict(name: str, alpha: float, verdict: str, a
 def test_the_documented_table_is_what_the_command_prints(
     real_corpus: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three of its lines, a win, one within noise and a loss, to the letter; and it leaves no corpus out."""
+    """Three of its lines, wins, one within noise, losses and a refusal, to the letter; and it leaves no corpus out."""
     main(["--markdown", "--max-risk", "0.1", "--", *(str(real_corpus(name)) for name in SHORT)])
     printed = capsys.readouterr().out.splitlines()
     page = PAGE.read_text(encoding="utf-8")

@@ -87,9 +87,9 @@ def test_several_corpora_are_one_only_where_they_are_alike(run: Run, tmp_path: P
 
 def test_a_scorer_does_not_prove_itself_on_what_it_learned_from(run: Run, tmp_path: Path) -> None:
     """Another split of the same corpus would hold items that trained it."""
-    desk = copy_of("support", tmp_path)
-    assert run("calibrate", "history", "--max-risk", "0.1", "--scorer", "--write", str(desk)).code == 0
-    again = ("history", "--policy", str(desk), "--split-seed", "3")
+    desk, corpus = copy_of("support", tmp_path), write(tmp_path, 800, knowing, OUR_RUNGS)
+    assert run("calibrate", corpus, "--max-risk", "0.1", "--scorer", "--write", str(desk)).code == 0
+    again = (corpus, "--policy", str(desk), "--split-seed", "3")
     refused(run, "its scorer was learned on this corpus", *again, "--max-risk", "0.1")
     assert run("calibrate", *again, "--scorer", "--max-risk", "0.1", "--json").code in (0, 3)
 

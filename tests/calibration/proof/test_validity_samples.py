@@ -20,8 +20,8 @@ from cascade.replay.mapping import own_mapping
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    """60 runs."""
-    return simulate(60, seed=1)
+    """40 runs."""
+    return simulate(40, seed=1)
 
 
 def test_a_certified_vote_breaks_its_bound_in_no_more_runs_than_delta(result: Result) -> None:

@@ -30,7 +30,7 @@ def early_scenes(draw: st.DrawFn) -> tuple[Policy, Corpus]:
     return policy.model_copy(update={"early_stop": True}), made
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(scene=early_scenes())
 def test_live_sync_is_live_async_is_the_replay(connections: Connections, scene: tuple[Policy, Corpus]) -> None:
     """Rung, text, confidence, cost to the nano-USD, usage, and the whole trail with its reasons and what was closed."""

@@ -77,6 +77,39 @@ def test_another_endpoint_gets_nothing_of_the_account_at_openai(
     assert "key-of-openai" not in f"{nameless}{named}"
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_another_endpoint_of_the_messages_api_gets_nothing_of_the_account_at_anthropic(
+    both: Emulator, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The headers that the environment adds to every call are for Anthropic, as its key is."""
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"x-secret: 1\nx-api-key: secret\n{name}: Bearer custom-secret")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-secret")
+    monkeypatch.setenv("KEY_OF_HAIKU", "key-of-haiku\n")
+    policy = mixed()
+    own: dict[str, Any] = {"base_url": both.base_url}
+    for more in (own, {**own, "api_key_env": "KEY_OF_HAIKU"}):
+        rung = policy.ladder[0].model_copy(update=more)
+        with Cascade(policy.model_copy(update={"ladder": (rung, *policy.ladder[1:])})) as driver:
+            assert str(driver.ask("middle")) == "luna's"
+    nameless, named = headers_of(both, b"/v1/messages")
+    assert (nameless["authorization"], named["authorization"]) == ("Bearer none", "Bearer key-of-haiku")
+    assert "secret" not in f"{nameless}{named}"
+    assert "key-of-anthropic" not in f"{nameless}{named}"
+
+
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"])
+@pytest.mark.parametrize("key", ["sk-one two", "sk-Ä", "sk-one\nsk-two"])
+def test_a_key_that_no_header_can_hold_is_told_without_it(
+    both: Emulator, monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    """Before anything is sent, and without the transport's error, which quotes it."""
+    monkeypatch.setenv(name, key)
+    with pytest.raises(MissingKey, match=rf"^rung \w+: the environment variable {name} holds a space") as raised:
+        ask("sync", mixed())
+    assert "sk-" not in str(raised.value)
+    assert both.requests == ()
+
+
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_missing_key_is_told_before_anything_is_sent(
     way: str, both: Emulator, monkeypatch: pytest.MonkeyPatch

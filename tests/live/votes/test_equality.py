@@ -194,7 +194,7 @@ def asked_live(way: str, connections: Connections, policy: Policy, corpus: Corpu
 
 @pytest.mark.filterwarnings("ignore::cascade.core.errors.UncertifiedWarning")
 def test_live_votes_are_replays_on_random_ladders(connections: Connections) -> None:
-    """60 ladders, sync and async, waves of 1 to 3: each call, verdict, reason and nano-USD; then the vectorised votes."""
+    """60 ladders, sync and async in turn, waves of 1 to 3: each call, verdict, reason and nano-USD; then the vectorised votes."""
     seen: set[str] = set()
     calls = 0
     for seed in range(60):
@@ -205,8 +205,7 @@ def test_live_votes_are_replays_on_random_ladders(connections: Connections) -> N
         corpus, mapping = Corpus(manifest, items), mapping_of(policy, manifest, reprice=True)
         answers = [replayed(mapping, item) for item in items]
         expected = [told_of(answer) for answer in answers]
-        assert asked_live("sync", connections, policy, corpus, seed) == expected, seed
-        assert asked_live("async", connections, policy, corpus, seed) == expected, seed
+        assert asked_live(("sync", "async")[seed % 2], connections, policy, corpus, seed) == expected, seed
         columns, (mapped,) = read_columns(items, manifest, [mapping])
         fast = evaluate(columns, mapped)
         for row, answer in enumerate(answers):
