@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from cascade.core.triage import Prompt
 
 __all__ = [
     "BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome", "kept_outcome",
+    "pages",
 ]  # fmt: skip
 
 
@@ -63,8 +65,27 @@ Stored = Reply | Failure | Refusal
 """What a call may have come to. A Refusal: a budget had no room for it, and it was not made."""
 
 _TYPES: dict[str, Any] = {"reply": Reply, "failure": Failure, "refusal": Refusal}
+_PAGE = 2_000
+_PAGE_BYTES = 4_000_000
+_One = TypeVar("_One")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def pages(values: Iterable[_One], size_of: Callable[[_One], int]) -> Iterator[list[_One]]:
+    """The values in pages, each of which is one transaction: by their number, and by their size in bytes or characters.
+
+    The more, the fewer times a page of the database is written; but all of them are in memory, several times over.
+    """
+    page, size = list[_One](), 0
+    for one in values:
+        page.append(one)
+        size += size_of(one)
+        if len(page) == _PAGE or size > _PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def encode_json(value: Any) -> bytes:

@@ -8,13 +8,12 @@ Items are handled by the page: what a page changes is stored in one transaction,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from cascade.batch.calls import BatchCall, BatchLimits, Stored
+from cascade.batch.calls import BatchCall, BatchLimits, Stored, pages
 from cascade.batch.climbing import CallerChecks, Climber, Finished, Kept, Waiting, Wanted
 from cascade.batch.items import ENDING, Item, ItemStore
 from cascade.batch.recording import Books, recorded
@@ -34,8 +33,6 @@ from cascade.verifiers.checking import run_check
 
 __all__ = ["Driver", "Means", "Progress"]
 
-_One = TypeVar("_One")
-_PAGE = 500
 _LIVE_AT_ONCE = 8
 _CLOCK_STEP_S = 600.0  # by how much this machine's clock may have been set back meanwhile
 
@@ -134,7 +131,7 @@ class Driver:
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
             self._recorded = recorded(books.read, ending, since - _CLOCK_STEP_S)
-        for page in _pages(self.store.unfinished()):
+        for page in pages(self.store.unfinished(), lambda item: item.size):
             self._advance(page, is_new=self._is_new)
         self._is_new = False
         self._sender.dispatch()
@@ -262,9 +259,3 @@ class Driver:
     def _tell(self) -> None:
         if self._means.on_progress is not None:
             self._means.on_progress(Progress(self._items, self._done))
-
-
-def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:
-    rest = iter(values)
-    while page := list(islice(rest, _PAGE)):
-        yield page

@@ -42,7 +42,7 @@ ITEMS_FILE: Final = "items.sqlite3"
 """The store's name in a run's folder."""
 
 _ITEMS = "SELECT n, id, request, state FROM items JOIN requests USING (n)"
-_PAGE = 500
+_PAGE = 500  # rows read at once
 
 _requests = msgspec.json.Decoder(Request)
 _checks = msgspec.json.Decoder(tuple[CheckResult, ...])

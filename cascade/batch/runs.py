@@ -13,10 +13,9 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from cascade.batch.calls import encode_json
+from cascade.batch.calls import encode_json, pages
 from cascade.batch.database import is_made, lock_folder, make_folder, unlock
 from cascade.batch.items import ITEMS_FILE, ItemStore
 from cascade.batch.store import CALLS_FILE
@@ -43,7 +42,6 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +116,8 @@ def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[t
         "mode": settings.mode, "ratchet": settings.ratchet, "limit": settings.limit, "created_at": time.time(),
     })  # fmt: skip
     digest, count = InputsDigest(name), 0
-    rest = iter(inputs)
-    while page := list(islice(rest, _PAGE)):
-        items = [digest.add(number, named, request) for number, (named, request) in enumerate(page, count)]
+    read = (digest.add(number, named, request) for number, (named, request) in enumerate(inputs))
+    for items in pages(read, lambda item: len(item[2])):
         store.add(items)
         count += len(items)
     if not count:

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
-from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, kept_outcome
+from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, kept_outcome, pages
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.matching import Matcher
 from cascade.batch.store import CALLS_FILE, CallStore, Part, Registered
@@ -35,8 +34,6 @@ from cascade.core.triage import Prompt
 __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
 _RUN = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
-_PAGE = 500  # calls or results of one transaction
-_PAGE_CHARACTERS = 4_000_000
 _NOT_FOUND = 404
 _PATIENCE = 20  # polls in a row that may fail
 
@@ -45,8 +42,6 @@ _TRANSIENT = frozenset(
     {"rate_limited", "overloaded", "server", "connection", "unreachable", "timeout", "conflict", "expired"}
 )
 _DOWN = _TRANSIENT - {"expired"}
-
-_One = TypeVar("_One")
 
 
 class _Line(NamedTuple):
@@ -119,8 +114,8 @@ class BatchSender:
 
     def add(self, calls: Iterable[BatchCall]) -> Outcomes:
         """Store the calls; `dispatch` sends them. Yields those whose outcome is known already."""
-        for page in _pages(calls):
-            for key, kind, written in self.store.register(self._turn, map(self._registered, page)):
+        for page in pages(map(self._registered, calls), lambda call: len(call.params)):
+            for key, kind, written in self.store.register(self._turn, page):
                 yield key, _outcome(kind, written)
 
     def dispatch(self) -> None:
@@ -242,7 +237,7 @@ class BatchSender:
         """Store the results of a batch that has ended. It may have been read in part before."""
         read = results(client, batch, prompt_of=lambda custom_id: self._prompt_of(part, custom_id))
         with closing(read):
-            for page in _pages_of_results(read):
+            for page in pages(read, _length):
                 lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
                 yield self._settle(part, [line for line in lines if line is not None])
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
@@ -319,20 +314,5 @@ def _outcome(kind: str, written: bytes) -> Reply | Failure:
     return outcome
 
 
-def _pages_of_results(read: Iterator[tuple[str, BatchOutcome]]) -> Iterator[list[tuple[str, BatchOutcome]]]:
-    """By their number, and by their size: each is in memory several times over."""
-    page, size = list[tuple[str, BatchOutcome]](), 0
-    for one in read:
-        page.append(one)
-        size += len(one[1].text) if isinstance(one[1], Reply) else 0
-        if len(page) == _PAGE or size > _PAGE_CHARACTERS:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
-
-
-def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:
-    rest = iter(values)
-    while page := list(islice(rest, _PAGE)):
-        yield page
+def _length(result: tuple[str, BatchOutcome]) -> int:
+    return len(result[1].text) if isinstance(result[1], Reply) else 0

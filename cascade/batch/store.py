@@ -12,7 +12,7 @@ Every change is one transaction, on the disk before the next thing is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -124,12 +124,11 @@ class CallStore:
         written = self._database.execute("SELECT rung FROM endpoints WHERE id = ?", (endpoint,)).fetchone()[0]
         return Rung.model_validate_json(written)
 
-    def register(self, turn: int, calls: Iterable[Registered]) -> list[tuple[str, str, bytes]]:
+    def register(self, turn: int, given: Sequence[Registered]) -> list[tuple[str, str, bytes]]:
         """Store the calls that are new. Returns key, kind and outcome of those whose outcome is known.
 
         Raises ConfigurationError if another call was stored under one of the keys.
         """
-        given = list(calls)
         with transaction(self._database):
             first = (self._database.execute("SELECT max(id) FROM calls").fetchone()[0] or 0) + 1
             added = self._database.executemany(
@@ -146,7 +145,7 @@ class CallStore:
         return known
 
     def _known(
-        self, turn: int, given: list[Registered], first: int
+        self, turn: int, given: Sequence[Registered], first: int
     ) -> tuple[list[tuple[str, str, bytes]], list[tuple[int, Registered]]]:
         """Of calls that were to be stored from the number `first` on: outcomes of those that were there before, and those that are new."""
         known: list[tuple[str, str, bytes]] = []
