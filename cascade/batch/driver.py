@@ -2,7 +2,8 @@
 
     items ─> climb ─> calls ─> admitted ─> sent ─> outcomes ─> climb … until the item ends ─> hooks ─> its line of the results
 
-Items are handled by the page: what a page changes is stored in one transaction, and no more than a page is in memory.
+Items are handled by the page: what a page changes is stored in one transaction. No more than a page is in memory, and the climbs that
+wait, as far as they have room there (`climbing.Kept`).
 """
 
 from __future__ import annotations
