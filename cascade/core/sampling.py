@@ -299,7 +299,8 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
             variant = samples.variant(number)
             step = step_of(taking.plan, taking.request, index, outcome, taking.checks, variant)
             came.append((step, outcome, variant.label(triage_name(taking.plan.policy))))
-        wave = tuple(_sample_of(step, number, label) for (step, _, label), number in zip(came, numbers, strict=False))
+        listed = zip(came, numbers, strict=False) if taking.checks.verifiers else ()
+        wave = tuple(_sample_of(step, number, label) for (step, _, label), number in listed)
         for place, (step, outcome, label) in enumerate(came):
             if rejected is None:  # it is raised at once: nothing is checked any more
                 paid = (*poll.calls, *wave[place:])

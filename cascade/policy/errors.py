@@ -53,7 +53,7 @@ _MAPPINGS = {
     "budget": "as in budget: {daily_usd: 5}",
     "cache": "as in cache: {}, which takes the defaults, or cache: {requests: all}",
 }
-_WORDS_FOR = {"prepare": ("summarize", "trim"), "handoff": ("none", "doubt", "artifact")}
+_WORDS_FOR = {"prepare": ("none", "summarize", "trim"), "handoff": ("none", "doubt", "artifact")}
 _STAND_IN: Mapping[str, Any] = {"version": 1, "name": "x", "max_tokens": 1, "threshold": None}
 _YAML: tuple[tuple[str, _Words], ...] = (
     (
@@ -194,8 +194,7 @@ def _mapping(_context: Mapping[str, Any], value: object, shown: str, key: str) -
     if key in _WORDS_FOR and value is not None:
         words = _WORDS_FOR[key]
         meant = did_you_mean(value, words).strip() if isinstance(value, str) else ""
-        absent = "leave the key out where nothing is to be done" if key == "prepare" else ""
-        return f"must be {', '.join(words)} or a mapping{_not(shown)}", meant or absent
+        return f"must be {', '.join(words)} or a mapping{_not(shown)}", meant
     what = "is empty" if value is None else f"must be a mapping{_not(shown)}"
     return what, _MAPPINGS.get(key, "write keys and values, or leave it out: absent means off or the default")
 

@@ -147,6 +147,17 @@ def test_what_a_run_cannot_do_is_told_and_changes_nothing(
     assert json.loads(run("status", "monday", "--json")[1])["done"] == 6
 
 
+def test_a_table_with_other_columns_is_read_by_map(emulator: Emulator, run: Run, inputs: str, home: Path) -> None:
+    """As the error about a missing column says."""
+    (home / "t.csv").write_text("id,question\na,how long?\nb,where?\n")
+    more = ("--policy", str(home / "policy.yaml"), "--run", "r", "--wait", "--poll-s", "0.01")
+    code, _, err = run("submit", str(home / "t.csv"), *more)
+    assert (code, "--map input=question" in err) == (2, True)
+    assert run("submit", str(home / "t.csv"), "--map", "input=question", *more)[0] == 0
+    lines = [json.loads(line) for line in run("results", "r")[1].splitlines()]
+    assert [(line["id"], line["text"]) for line in lines] == [("a", "how long? by haiku"), ("b", "where? by haiku")]
+
+
 def test_a_task_that_the_policy_does_not_define_is_told(
     emulator: Emulator, run: Run, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

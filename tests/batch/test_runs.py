@@ -106,8 +106,8 @@ def test_live_calls_of_a_run_that_is_stopped_are_not_made_again(
     emulate: Emulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rung that batches do not reach is called live, and each of its answers is stored as it comes."""
-    _, client = emulate()
     monkeypatch.setenv("OPENAI_API_KEY", "k")
+    _, client = emulate()
     other = "gpt-6-luna, provider: openai, price: {input: 1, output: 2}"
     policy = parse_policy(LADDER.replace("claude-opus-5-5", other), environment={})
     made: list[str] = []

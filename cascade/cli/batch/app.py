@@ -39,6 +39,13 @@ def submit(  # noqa: PLR0913, PLR0917 - options
             " until its result is read; what then has no room is refused for good (exit 5)."
         ),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="FIELD=COLUMN for a column or key of the inputs with another name, as in --map input=question; may be repeated.",
+        ),
+    ] = None,
     wait: Annotated[bool, _WAIT] = False,
     run: Annotated[
         str | None,
@@ -54,7 +61,9 @@ def submit(  # noqa: PLR0913, PLR0917 - options
     """Begin a run: round 1 asks the first rung for all inputs, round 2 the next one for those that climb, and so on."""
     from cascade.cli.batch.command import SubmitOptions, run_submit  # noqa: PLC0415
 
-    return run_submit(SubmitOptions(inputs, policy, max_usd, run), wait, poll_s, ledger, as_json=as_json)
+    return run_submit(
+        SubmitOptions(inputs, policy, max_usd, run, tuple(column or ())), wait, poll_s, ledger, as_json=as_json
+    )
 
 
 @batch_app.command("resume")

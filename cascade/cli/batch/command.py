@@ -18,7 +18,7 @@ from cascade.batch.items import ItemStore
 from cascade.batch.runs import find_run
 from cascade.cli.batch.inputs import batch_inputs
 from cascade.cli.batch.status import exit_code, fields, print_status
-from cascade.cli.output import print_json, stderr
+from cascade.cli.output import pairs, print_json, stderr
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.engine import Cascade, default_policy
 from cascade.engine.batching import BatchRun
@@ -37,6 +37,7 @@ class SubmitOptions:
     policy: str | None
     max_usd: float | None
     run: str | None
+    maps: tuple[str, ...] = ()
 
 
 def run_submit(options: SubmitOptions, wait: bool, poll_s: float, ledger: str | None, *, as_json: bool) -> int:
@@ -48,7 +49,7 @@ def run_submit(options: SubmitOptions, wait: bool, poll_s: float, ledger: str | 
     policy = load_policy(options.policy or default_policy())
     with Cascade(policy, ledger=ledger) as driver, _progress() as tell:
         run = driver.batch(
-            batch_inputs(options.inputs), run=options.run, max_usd=options.max_usd, limits=BatchLimits(poll_s=poll_s),
+            batch_inputs(options.inputs, pairs(options.maps, "--map")), run=options.run, max_usd=options.max_usd, limits=BatchLimits(poll_s=poll_s),
             on_progress=tell,
         )  # fmt: skip
         stderr.print(f"batch run {run.id}: {run.counts.items} inputs")

@@ -22,14 +22,14 @@ _OF_CORPORA = frozenset({"group", "split", "at", "expected", "replies", "baselin
 _HINT = 'an input is {"input": "…" or messages} and, if wanted, id, system, task, flags, metadata, max_tokens'
 
 
-def batch_inputs(path: Path) -> Iterator[BatchInput]:
-    """The inputs in order. Raises CorpusError, which names the line."""
+def batch_inputs(path: Path, maps: tuple[tuple[str, str], ...] = ()) -> Iterator[BatchInput]:
+    """The inputs in order. `maps`: pairs of a field and the column or key that holds it. Raises CorpusError, which names the line."""
     lines = input_lines(path, MAX_LINE_BYTES)
     number, first = next(lines, (0, b""))
     first = first.removeprefix(codecs.BOM_UTF8)
-    if not first.lstrip().startswith(b"{") or first.strip() == b"{" or is_manifest(first):
+    if maps or not first.lstrip().startswith(b"{") or first.strip() == b"{" or is_manifest(first):
         lines.close()
-        for item in read_inputs(path).items:
+        for item in read_inputs(path, maps=maps).items:
             yield _of_item(item)
         return
     yield _of_line(first, f"{path}:{number}")

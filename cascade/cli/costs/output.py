@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from cascade.cli.output import stdout, table, usd
 from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
+from cascade.ledger.records import AUXILIARY
 
 __all__ = ["CostsReport", "Large", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
 
@@ -298,7 +299,8 @@ def _show_rungs(rungs: Sequence[Line]) -> None:
     for line in rungs:
         before = "" if line.escalation_before is None else _percent(line.escalation_before)
         change = "" if line.escalation_change is None else f"{line.escalation_change:+.1f} points"
-        shown.add_row(line.name, _escalated(line), str(line.errors), before, change)
+        climbs = "" if line.name.startswith(AUXILIARY) else _escalated(line)  # such a call decides nothing
+        shown.add_row(line.name, climbs, str(line.errors), before, change)
     stdout.print(shown)
 
 
