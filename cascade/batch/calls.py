@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,7 +14,10 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply
 from cascade.core.triage import Prompt
 
-__all__ = ["BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome"]
+__all__ = [
+    "BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome", "kept_outcome",
+    "pages",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,27 @@ Stored = Reply | Failure | Refusal
 """What a call may have come to. A Refusal: a budget had no room for it, and it was not made."""
 
 _TYPES: dict[str, Any] = {"reply": Reply, "failure": Failure, "refusal": Refusal}
+_PAGE = 2_000
+_PAGE_BYTES = 4_000_000
+_One = TypeVar("_One")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def pages(values: Iterable[_One], size_of: Callable[[_One], int]) -> Iterator[list[_One]]:
+    """The values in pages, each of which is one transaction: by their number, and by their size in bytes or characters.
+
+    The more, the fewer times a page of the database is written; but all of them are in memory, several times over.
+    """
+    page, size = list[_One](), 0
+    for one in values:
+        page.append(one)
+        size += size_of(one)
+        if len(page) == _PAGE or size > _PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def encode_json(value: Any) -> bytes:
@@ -79,12 +102,26 @@ def encode_outcome(outcome: Stored) -> tuple[str, bytes]:
     return kind, encode_json(outcome)
 
 
+def kept_outcome(outcome: Reply | Failure) -> tuple[Reply | Failure, str, bytes]:
+    """An outcome as it will be read again, with its kind and its JSON."""
+    kind = "reply" if isinstance(outcome, Reply) else "failure"
+    try:
+        return outcome, kind, _encoder.encode(outcome)
+    except UnicodeEncodeError:
+        written = encode_json(outcome)
+        return _decoder(kind).decode(written), kind, written
+
+
 def decode_outcome(kind: str, written: bytes) -> Stored:
     """The outcome that `encode_outcome` has written."""
+    return _decoder(kind).decode(written)
+
+
+def _decoder(kind: str) -> msgspec.json.Decoder[Any]:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(_TYPES[kind])
-    return decoder.decode(written)
+    return decoder
 
 
 def digest_of(params: bytes) -> bytes:

@@ -2,20 +2,20 @@
 
     items ─> climb ─> calls ─> admitted ─> sent ─> outcomes ─> climb … until the item ends ─> hooks ─> its line of the results
 
-Items are handled by the page: what a page changes is stored in one transaction, and no more than a page is in memory.
+Items are handled by the page: what a page changes is stored in one transaction. No more than a page is in memory, and the climbs that
+wait, as far as they have room there (`climbing.Kept`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from cascade.batch.calls import BatchCall, BatchLimits, Stored
-from cascade.batch.climbing import CallerChecks, Climber, Finished, Waiting, Wanted
+from cascade.batch.calls import BatchCall, BatchLimits, Stored, pages
+from cascade.batch.climbing import CallerChecks, Climber, Finished, Kept, Waiting, Wanted
 from cascade.batch.items import ENDING, Item, ItemStore
 from cascade.batch.recording import Books, recorded
 from cascade.batch.results import line_of
@@ -34,8 +34,6 @@ from cascade.verifiers.checking import run_check
 
 __all__ = ["Driver", "Means", "Progress"]
 
-_One = TypeVar("_One")
-_PAGE = 500
 _LIVE_AT_ONCE = 8
 _CLOCK_STEP_S = 600.0  # by how much this machine's clock may have been set back meanwhile
 
@@ -95,6 +93,8 @@ class Driver:
             self._sender.close()
             raise
         self._items, self._done = counts.items, counts.done
+        self._is_new = self._sender.is_empty and not self.store.has_said  # no outcome is stored of any item
+        self._kept = Kept()
         self._ladder = self._climber(means.plan, "batch")
         self._baseline = self._climber(means.baseline, "bypass")
         self._page: dict[str, Stored] = {}  # outcomes that have just come
@@ -105,7 +105,9 @@ class Driver:
 
     def _climber(self, plan: Plan, arm: Arm) -> Climber:
         counts = self._budget.is_active
-        return Climber(plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts)
+        return Climber(
+            plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts, kept=self._kept
+        )
 
     def close(self) -> None:
         """Let another process drive the run."""
@@ -130,8 +132,9 @@ class Driver:
         if since is not None and books.read is not None:
             ending = (item.request.id for item in self.store.unfinished() if item.state == ENDING)
             self._recorded = recorded(books.read, ending, since - _CLOCK_STEP_S)
-        for page in _pages(self.store.unfinished()):
-            self._advance(page)
+        for page in pages(self.store.unfinished(), lambda item: item.size):
+            self._advance(page, is_new=self._is_new)
+        self._is_new = False
         self._sender.dispatch()
 
     def go_on(self, *, wait: bool = True) -> bool:
@@ -140,7 +143,7 @@ class Driver:
             for page in self._sender.collect(wait=wait):
                 self._page = dict(page)
                 numbers = dict.fromkeys(int(key.partition("/")[0]) for key in self._page)
-                self._advance(self.store.some(list(numbers)))
+                self._advance(self._some(numbers))
                 self._page = {}
             if self._sender.is_under_way:  # not to wait for: what follows from those that have ended goes out now
                 self._sender.dispatch()
@@ -152,6 +155,8 @@ class Driver:
     def climber_of(self, item: Item) -> Climber:
         """The ladder's, or the baseline's, for a request that the mode or the rollout gives to it."""
         policy = self.settings.policy
+        if policy.rollout is None and self.settings.mode == "enforce":
+            return self._ladder
         unit = unit_of(policy.rollout, item.request.metadata, item.request.id)
         is_ladder = arm_of(self.settings.mode, policy.rollout, policy.name, unit) == "cascade"
         return self._ladder if is_ladder else self._baseline
@@ -161,11 +166,25 @@ class Driver:
         found = self.climber_of(item).run(item)
         return found if isinstance(found, Finished) else None
 
-    def _advance(self, items: Iterable[Item]) -> None:
-        """Climb with these items, and store what comes of it."""
+    def _some(self, numbers: Iterable[int]) -> list[Item]:
+        """These items, in order: of climbs that are kept, or from the store."""
+        found: list[Item] = []
+        missing: list[int] = []
+        for number in numbers:
+            item = self._kept.item(number)
+            if item is None:
+                missing.append(number)
+            else:
+                found.append(item)
+        if missing:
+            found += self.store.some(missing)
+        return sorted(found, key=lambda item: item.n)
+
+    def _advance(self, items: Iterable[Item], *, is_new: bool = False) -> None:
+        """Climb with these items, and store what comes of it. `is_new`: nothing is stored of them."""
         with self.store.together():
             for item in items:
-                self._climb(item)
+                self._climb(item, is_new=is_new)
         self._write()
         while self._live:
             live = self._live
@@ -179,10 +198,10 @@ class Driver:
                     self._climb(item)
             self._write()
 
-    def _climb(self, item: Item) -> None:
+    def _climb(self, item: Item, *, is_new: bool = False) -> None:
         climber = self.climber_of(item)
         while True:
-            found = climber.run(item)
+            found = climber.run(item, is_new=is_new)
             self._budget.settle(item, found.known)
             if isinstance(found, Finished):
                 self._budget.forget(item.n)
@@ -190,6 +209,7 @@ class Driver:
                 return
             if self._admit(item, found):
                 break
+            is_new = False  # the refusal is stored
         for call in found.calls:
             if call.prompt.rung.provider == "anthropic":
                 self._calls.append(BatchCall(call.key, call.prompt))
@@ -240,9 +260,3 @@ class Driver:
     def _tell(self) -> None:
         if self._means.on_progress is not None:
             self._means.on_progress(Progress(self._items, self._done))
-
-
-def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:
-    rest = iter(values)
-    while page := list(islice(rest, _PAGE)):
-        yield page

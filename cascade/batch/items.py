@@ -26,12 +26,14 @@ ENDING: Final = 1
 DONE: Final = 2
 
 # `bound` and `cost` of a call that was admitted, in nano-USD; `cost` is null until its outcome is known. `said`: what was not learnt
-# through a batch: a refused call, a verifier's results, a call that was made live.
+# through a batch: a refused call, a verifier's results, a call that was made live. Requests are in a table of their own: a row that
+# changes is written again as a whole.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, state INTEGER, ended_at REAL, cost INTEGER, kind TEXT, rung TEXT, request BLOB, line BLOB
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, state INTEGER, ended_at REAL, cost INTEGER, kind TEXT, rung TEXT, line BLOB
 );
+CREATE TABLE IF NOT EXISTS requests (n INTEGER PRIMARY KEY, request BLOB);
 CREATE INDEX IF NOT EXISTS unfinished ON items (n) WHERE state < 2;
 CREATE TABLE IF NOT EXISTS spent (key TEXT PRIMARY KEY, bound INTEGER, cost INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, kind TEXT, value BLOB) WITHOUT ROWID;
@@ -39,7 +41,8 @@ CREATE TABLE IF NOT EXISTS said (key TEXT PRIMARY KEY, kind TEXT, value BLOB) WI
 ITEMS_FILE: Final = "items.sqlite3"
 """The store's name in a run's folder."""
 
-_PAGE = 500
+_ITEMS = "SELECT n, id, request, state FROM items JOIN requests USING (n)"
+_PAGE = 500  # rows read at once
 
 _requests = msgspec.json.Decoder(Request)
 _checks = msgspec.json.Decoder(tuple[CheckResult, ...])
@@ -47,12 +50,16 @@ _checks = msgspec.json.Decoder(tuple[CheckResult, ...])
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input of a run: the `n`-th, from 0. `id`: the caller's name for it. Its request has the id that the ledger knows it by."""
+    """One input of a run: the `n`-th, from 0. `id`: the caller's name for it. Its request has the id that the ledger knows it by.
+
+    `size`: of the request as JSON, in bytes.
+    """
 
     n: int
     id: str
     request: Request
     state: int = WAITING
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +113,11 @@ class ItemStore:
 
     def add(self, items: Sequence[tuple[int, str, bytes]]) -> None:
         """Add items: their number, name and request as JSON. Raises ConfigurationError if an id occurs twice."""
-        query = "INSERT OR IGNORE INTO items (n, id, state, request) VALUES (?, ?, 0, ?)"
+        query = "INSERT OR IGNORE INTO items (n, id, state) VALUES (?, ?, 0)"
         with transaction(self._database):
-            added = self._database.executemany(query, items).rowcount
+            added = self._database.executemany(query, [(number, name) for number, name, _ in items]).rowcount
+            requests = [(number, request) for number, _, request in items]
+            self._database.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
             if added < len(items):
                 for number, name, _ in items:
                     first = self._database.execute("SELECT n FROM items WHERE id = ?", (name,)).fetchone()[0]
@@ -120,22 +129,22 @@ class ItemStore:
     def clear(self) -> None:
         """Forget what a process left that ended while it added items."""
         with transaction(self._database):
-            for table in ("meta", "items"):
+            for table in ("meta", "items", "requests"):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
 
     def some(self, numbers: Sequence[int]) -> list[Item]:
         """These items: no more than a page."""
         marks = ",".join("?" * len(numbers))
-        query = f"SELECT n, id, request, state FROM items WHERE n IN ({marks}) ORDER BY n"  # noqa: S608 - question marks
+        query = f"{_ITEMS} WHERE n IN ({marks}) ORDER BY n"
         return list(map(_item, self._database.execute(query, numbers).fetchall()))
 
     def unfinished(self) -> Iterator[Item]:
         """The items that are not done, in order."""
-        return self._items("SELECT n, id, request, state FROM items WHERE state < 2 AND n > ? ORDER BY n LIMIT ?")
+        return self._items(f"{_ITEMS} WHERE state < 2 AND n > ? ORDER BY n LIMIT ?")
 
     def all(self) -> Iterator[Item]:
         """Every item, in order."""
-        return self._items("SELECT n, id, request, state FROM items WHERE n > ? ORDER BY n LIMIT ?")
+        return self._items(f"{_ITEMS} WHERE n > ? ORDER BY n LIMIT ?")
 
     def _items(self, query: str) -> Iterator[Item]:
         last = -1
@@ -183,11 +192,16 @@ class ItemStore:
 
     # what was not learnt through a batch
 
-    def said(self, key: str) -> Stored | tuple[CheckResult, ...] | None:
-        """A refusal, a live call's outcome or a verifier's results; None if nothing is stored under this key."""
+    @property
+    def has_said(self) -> bool:
+        """Whether any of it is stored."""
         if self._has_said is None:
             self._has_said = self._database.execute("SELECT 1 FROM said LIMIT 1").fetchone() is not None
-        if not self._has_said:
+        return self._has_said
+
+    def said(self, key: str) -> Stored | tuple[CheckResult, ...] | None:
+        """A refusal, a live call's outcome or a verifier's results; None if nothing is stored under this key."""
+        if not self.has_said:
             return None
         found = self._database.execute("SELECT kind, value FROM said WHERE key = ?", (key,)).fetchone()
         if found is None:
@@ -229,4 +243,4 @@ class ItemStore:
 
 
 def _item(row: tuple[int, str, bytes, int]) -> Item:
-    return Item(row[0], row[1], _requests.decode(row[2]), row[3])
+    return Item(row[0], row[1], _requests.decode(row[2]), row[3], len(row[2]))

@@ -10,27 +10,22 @@ from cascade.batch.items import Item, Line
 
 __all__ = ["line_of"]
 
-_FIELDS = (
-    "id", "text", "rung", "model", "confidence", "degraded", "abstained", "error", "cost_usd", "escalations", "request_id",
-)  # fmt: skip
-
 
 def line_of(item: Item, ended: Finished) -> Line:
     """The line of an item that has ended. Its `error` is the error's name and message, and `cost_usd` what it cost all the same."""
     answer, error = ended.answer, ended.error
     cost = ended.cost
-    values: dict[str, Any] = dict.fromkeys(_FIELDS)
-    values |= {
-        "id": item.id,
-        "cost_usd": cost / 1e9,
-        "escalations": max(0, len(ended.steps) - 1),
-        "request_id": item.request.id,
-    }
+    values: dict[str, Any] = {
+        "id": item.id, "text": None, "rung": None, "model": None, "confidence": None, "degraded": None, "abstained": None,
+        "error": None, "cost_usd": cost / 1e9, "escalations": max(0, len(ended.steps) - 1), "request_id": item.request.id,
+    }  # fmt: skip
     if answer is not None:
-        values |= {
-            "text": answer.text, "rung": answer.rung, "model": answer.model, "confidence": answer.confidence,
-            "degraded": answer.degraded, "abstained": answer.abstained,
-        }  # fmt: skip
+        values["text"], values["rung"], values["model"] = answer.text, answer.rung, answer.model
+        values["confidence"], values["degraded"], values["abstained"] = (
+            answer.confidence,
+            answer.degraded,
+            answer.abstained,
+        )
         kind = "abstained" if answer.abstained is not None else "answer"
         return Line(item.n, encode_json(values), kind, answer.rung, cost)
     name = type(error).__name__

@@ -12,14 +12,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.batch.calls import encode_json
+from cascade.batch.calls import encode_json, pages
 from cascade.batch.database import is_made, lock_folder, make_folder, unlock
 from cascade.batch.items import ITEMS_FILE, ItemStore
 from cascade.batch.store import CALLS_FILE
+from cascade.core.changing import changed
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,8 @@ def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[t
         "mode": settings.mode, "ratchet": settings.ratchet, "limit": settings.limit, "created_at": time.time(),
     })  # fmt: skip
     digest, count = InputsDigest(name), 0
-    rest = iter(inputs)
-    while page := list(islice(rest, _PAGE)):
-        items = [digest.add(number, named, request) for number, (named, request) in enumerate(page, count)]
+    read = (digest.add(number, named, request) for number, (named, request) in enumerate(inputs))
+    for items in pages(read, lambda item: len(item[2])):
         store.add(items)
         count += len(items)
     if not count:
@@ -136,7 +134,7 @@ class InputsDigest:
     def add(self, number: int, name: str | None, request: Request) -> tuple[int, str, bytes]:
         """The next input as it is stored: number, name and request. Its request's id follows from run and number."""
         named = name if name is not None else f"item-{number + 1}"
-        written = encode_json(replace(request, id=f"casc_{self._run}_{number}"))
+        written = encode_json(changed(request, id=f"casc_{self._run}_{number}"))
         self._digest.update(f"{len(named)} {len(written)} {named}".encode("utf-8", "replace"))
         self._digest.update(written)
         return number, named, written

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
-from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, encode_outcome
+from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, kept_outcome, pages
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.matching import Matcher
 from cascade.batch.store import CALLS_FILE, CallStore, Part, Registered
@@ -35,8 +34,6 @@ from cascade.core.triage import Prompt
 __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
 _RUN = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
-_PAGE = 500  # calls or results of one transaction
-_PAGE_CHARACTERS = 4_000_000
 _NOT_FOUND = 404
 _PATIENCE = 20  # polls in a row that may fail
 
@@ -46,7 +43,17 @@ _TRANSIENT = frozenset(
 )
 _DOWN = _TRANSIENT - {"expired"}
 
-_One = TypeVar("_One")
+
+class _Line(NamedTuple):
+    """A result as it is stored. `is_transient`: the call may be sent again."""
+
+    place: int
+    outcome: Reply | Failure
+    kind: str
+    written: bytes
+    is_transient: bool
+
+
 Outcomes = Iterator[tuple[str, Reply | Failure]]
 """Keys and what became of their calls."""
 
@@ -107,8 +114,8 @@ class BatchSender:
 
     def add(self, calls: Iterable[BatchCall]) -> Outcomes:
         """Store the calls; `dispatch` sends them. Yields those whose outcome is known already."""
-        for page in _pages(calls):
-            for key, kind, written in self.store.register(self._turn, map(self._registered, page)):
+        for page in pages(map(self._registered, calls), lambda call: len(call.params)):
+            for key, kind, written in self.store.register(self._turn, page):
                 yield key, _outcome(kind, written)
 
     def dispatch(self) -> None:
@@ -143,6 +150,11 @@ class BatchSender:
         """What is stored of a call; None if its outcome is not known."""
         found = self.store.outcome(key)
         return None if found is None else _outcome(*found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call was ever asked for."""
+        return self.store.is_empty()
 
     @property
     def is_under_way(self) -> bool:
@@ -225,26 +237,28 @@ class BatchSender:
         """Store the results of a batch that has ended. It may have been read in part before."""
         read = results(client, batch, prompt_of=lambda custom_id: self._prompt_of(part, custom_id))
         with closing(read):
-            for page in _pages_of_results(read):
+            for page in pages(read, _length):
                 lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
-                yield self._settle(part, filter(None, lines))
+                yield self._settle(part, [line for line in lines if line is not None])
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
-        yield self._settle(part, [(place, *encode_outcome(missing), True) for place in self.store.unsettled(part)])
+        yield self._settle(part, [_Line(place, *kept_outcome(missing), True) for place in self.store.unsettled(part)])
         self.store.set_read(part)
 
     def _give_up(self, part: Part) -> list[tuple[str, Reply | Failure]]:
         """The results of a part are gone. What may be paid for is not made again, nor the next rung paid for it."""
         gone = f"the results of batch {part.batch} are no longer kept at the endpoint: the call may be paid for, and is not made again"
-        lost = encode_outcome(Failure("canceled", gone))
-        settled = self._settle(part, [(place, *lost, False) for place in self.store.unsettled(part)])
+        lost = kept_outcome(Failure("canceled", gone))
+        settled = self._settle(part, [_Line(place, *lost, False) for place in self.store.unsettled(part)])
         self.store.set_read(part)
         return settled
 
-    def _settle(self, part: Part, lines: Iterable[tuple[int, str, bytes, bool]]) -> list[tuple[str, Reply | Failure]]:
-        settled = self.store.settle(part, self._turn, lines, self._limits.attempts)
-        return [(key, _outcome(kind, written)) for key, kind, written in settled]
+    def _settle(self, part: Part, lines: list[_Line]) -> list[tuple[str, Reply | Failure]]:
+        written = [(line.place, line.kind, line.written, line.is_transient) for line in lines]
+        settled = self.store.settle(part, self._turn, written, self._limits.attempts)
+        outcomes = {line.place: line.outcome for line in reversed(lines)}  # the first of a place is stored
+        return [(key, outcomes[place]) for key, place in settled]
 
-    def _line(self, part: Part, custom_id: str, outcome: BatchOutcome) -> tuple[int, str, bytes, bool] | None:
+    def _line(self, part: Part, custom_id: str, outcome: BatchOutcome) -> _Line | None:
         """A result as it is stored; None for one that is not of this part."""
         place = self._place_of(custom_id)
         if place is None or not part.contains(*place):
@@ -255,7 +269,7 @@ class BatchSender:
             outcome = Failure("canceled", f"batch {part.batch} was canceled before the call was made")
         assert not isinstance(outcome, str), "there is no other word"
         is_transient = isinstance(outcome, Failure) and outcome.kind in _TRANSIENT
-        return place[1], *encode_outcome(outcome), is_transient
+        return _Line(place[1], *kept_outcome(outcome), is_transient)
 
     def _prompt_of(self, part: Part, custom_id: str) -> Prompt | None:
         """What was sent, as far as its most tokens depend on it; for an answer that does not say what it was billed."""
@@ -300,20 +314,5 @@ def _outcome(kind: str, written: bytes) -> Reply | Failure:
     return outcome
 
 
-def _pages_of_results(read: Iterator[tuple[str, BatchOutcome]]) -> Iterator[list[tuple[str, BatchOutcome]]]:
-    """By their number, and by their size: each is in memory several times over."""
-    page, size = list[tuple[str, BatchOutcome]](), 0
-    for one in read:
-        page.append(one)
-        size += len(one[1].text) if isinstance(one[1], Reply) else 0
-        if len(page) == _PAGE or size > _PAGE_CHARACTERS:
-            yield page
-            page, size = [], 0
-    if page:
-        yield page
-
-
-def _pages(values: Iterable[_One]) -> Iterator[list[_One]]:
-    rest = iter(values)
-    while page := list(islice(rest, _PAGE)):
-        yield page
+def _length(result: tuple[str, BatchOutcome]) -> int:
+    return len(result[1].text) if isinstance(result[1], Reply) else 0

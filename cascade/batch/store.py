@@ -12,7 +12,7 @@ Every change is one transaction, on the disk before the next thing is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -27,7 +27,8 @@ __all__ = ["CALLS_FILE", "BatchView", "CallStore", "Part", "PartState", "Registe
 PartState = Literal["planned", "sending", "open", "read"]
 
 # `turn`: the last `send` that asked for the call. `part` and `place`: where it stands, or stood last. `is_open`: it has no outcome
-# and stands in no batch. The large columns are last: SQLite reads a row only as far as it must.
+# and stands in no batch. `outcome`: the number of its outcome. What is large is in tables of its own: a row that changes is written again
+# as a whole, with its page. Results come in no order: they are appended as they come, and `params` are there until the whole part is read.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS endpoints (id INTEGER PRIMARY KEY, name TEXT UNIQUE, rung TEXT);
@@ -37,15 +38,19 @@ CREATE TABLE IF NOT EXISTS parts (
 );
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, key TEXT UNIQUE, turn INTEGER, endpoint INTEGER, part INTEGER, place INTEGER,
-    tries INTEGER DEFAULT 0, is_open INTEGER, bytes INTEGER, digest BLOB, kind TEXT, outcome BLOB, params BLOB
+    tries INTEGER DEFAULT 0, is_open INTEGER, bytes INTEGER, digest BLOB, outcome INTEGER
 );
+CREATE TABLE IF NOT EXISTS outcomes (id INTEGER PRIMARY KEY, kind TEXT, value BLOB);
+CREATE TABLE IF NOT EXISTS params (id INTEGER PRIMARY KEY, params BLOB);
 CREATE INDEX IF NOT EXISTS open_calls ON calls (id) WHERE is_open;
 CREATE INDEX IF NOT EXISTS calls_by_place ON calls (part, place) WHERE part IS NOT NULL;
 """
 CALLS_FILE: Final = "calls.sqlite3"
 """The store's name in a run's folder."""
 
+_FIND = "SELECT kind, value FROM calls JOIN outcomes ON outcomes.id = outcome WHERE key = ?"
 _PAGE = 2_000  # rows read at once
+_MARKS = 30_000  # question marks of one statement; SQLite's own limit is 32,766
 _AROUND = 100  # bytes of a request beside its parameters: the longest custom_id, and what is written around both
 
 
@@ -100,6 +105,10 @@ class CallStore:
 
     # calls
 
+    def is_empty(self) -> bool:
+        """Whether there is none."""
+        return self._database.execute("SELECT 1 FROM calls LIMIT 1").fetchone() is None
+
     def endpoint(self, name: str, rung: Rung) -> int:
         """The number of an endpoint; `rung` is one that is asked there."""
         found = self._database.execute("SELECT id FROM endpoints WHERE name = ?", (name,)).fetchone()
@@ -115,36 +124,55 @@ class CallStore:
         written = self._database.execute("SELECT rung FROM endpoints WHERE id = ?", (endpoint,)).fetchone()[0]
         return Rung.model_validate_json(written)
 
-    def register(self, turn: int, calls: Iterable[Registered]) -> list[tuple[str, str, bytes]]:
+    def register(self, turn: int, given: Sequence[Registered]) -> list[tuple[str, str, bytes]]:
         """Store the calls that are new. Returns key, kind and outcome of those whose outcome is known.
 
         Raises ConfigurationError if another call was stored under one of the keys.
         """
-        known: list[tuple[str, str, bytes]] = []
-        execute = self._database.execute
-        columns = "key, turn, endpoint, is_open, bytes, digest, params"
-        insert = f"INSERT OR IGNORE INTO calls ({columns}) VALUES (?, ?, ?, 1, ?, ?, ?)"  # noqa: S608 - no values in it
-        find = "SELECT id, digest, kind, outcome FROM calls WHERE key = ?"
         with transaction(self._database):
-            for call in calls:
-                values = (call.key, turn, call.endpoint, len(call.params), call.digest, call.params)
-                if execute(insert, values).rowcount:
-                    continue
-                number, digest, kind, outcome = execute(find, (call.key,)).fetchone()
-                if digest != call.digest:
-                    raise ConfigurationError(
-                        f"{self._path}: the call {call.key} was sent with other parameters before (the inputs, the policy or"
-                        " this library changed: begin another run)"
-                    )
-                if kind is not None:
-                    known.append((call.key, kind, outcome))
-                execute("UPDATE calls SET turn = ? WHERE id = ?", (turn, number))
+            first = (self._database.execute("SELECT max(id) FROM calls").fetchone()[0] or 0) + 1
+            added = self._database.executemany(
+                "INSERT OR IGNORE INTO calls (id, key, turn, endpoint, is_open, bytes, digest) VALUES (?, ?, ?, ?, 1, ?, ?)",
+                [
+                    (number, call.key, turn, call.endpoint, len(call.params), call.digest)
+                    for number, call in enumerate(given, first)
+                ],
+            ).rowcount
+            known, new = ([], list(enumerate(given, first))) if added == len(given) else self._known(turn, given, first)
+            self._database.executemany(
+                "INSERT INTO params VALUES (?, ?)", [(number, call.params) for number, call in new]
+            )
         return known
+
+    def _known(
+        self, turn: int, given: Sequence[Registered], first: int
+    ) -> tuple[list[tuple[str, str, bytes]], list[tuple[int, Registered]]]:
+        """Of calls that were to be stored from the number `first` on: outcomes of those that were there before, and those that are new."""
+        known: list[tuple[str, str, bytes]] = []
+        new: list[tuple[int, Registered]] = []
+        execute = self._database.execute
+        find = (
+            "SELECT calls.id, digest, kind, value FROM calls LEFT JOIN outcomes ON outcomes.id = outcome WHERE key = ?"
+        )
+        for wanted, call in enumerate(given, first):
+            number, digest, kind, outcome = execute(find, (call.key,)).fetchone()
+            if number == wanted:
+                new.append((number, call))
+                continue
+            if digest != call.digest:
+                raise ConfigurationError(
+                    f"{self._path}: the call {call.key} was sent with other parameters before (the inputs, the policy or"
+                    " this library changed: begin another run)"
+                )
+            if kind is not None:
+                known.append((call.key, kind, outcome))
+            execute("UPDATE calls SET turn = ? WHERE id = ?", (turn, number))
+        return known, new
 
     def outcome(self, key: str) -> tuple[str, bytes] | None:
         """Kind and JSON of a call's outcome; None if it is not known."""
-        found = self._database.execute("SELECT kind, outcome FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if found is None or found[0] is None else (found[0], found[1])
+        found = self._database.execute(_FIND, (key,)).fetchone()
+        return None if found is None else (found[0], found[1])
 
     def count_open(self, turn: int | None = None) -> int:
         """How many calls have neither an outcome nor a batch. `turn`: of this `send` only."""
@@ -197,7 +225,7 @@ class CallStore:
     def params_of(self, part: Part) -> Iterator[tuple[int, bytes]]:
         """Place and parameters of each call of a part, in order."""
         query = (
-            "SELECT place, params FROM calls WHERE part = ? AND place > ? AND params IS NOT NULL ORDER BY place LIMIT ?"
+            "SELECT place, params FROM calls JOIN params USING (id) WHERE part = ? AND place > ? ORDER BY place LIMIT ?"
         )
         last = -1
         while page := self._database.execute(query, (part.id, last, _PAGE)).fetchall():
@@ -205,8 +233,8 @@ class CallStore:
             last = page[-1][0]
 
     def params_at(self, part: Part, place: int) -> bytes | None:
-        """The parameters of one call of a part; None once its outcome is known."""
-        query = "SELECT params FROM calls WHERE part = ? AND place = ?"
+        """The parameters of one call of a part; None once the part is read."""
+        query = "SELECT params FROM calls JOIN params USING (id) WHERE part = ? AND place = ?"
         found = self._database.execute(query, (part.id, place)).fetchone()
         return None if found is None else found[0]
 
@@ -229,34 +257,62 @@ class CallStore:
     # outcomes
 
     def settle(
-        self, part: Part, turn: int, outcomes: Iterable[tuple[int, str, bytes, bool]], attempts: int
-    ) -> list[tuple[str, str, bytes]]:
+        self, part: Part, turn: int, outcomes: Sequence[tuple[int, str, bytes, bool]], attempts: int
+    ) -> list[tuple[str, int]]:
         """Store outcomes of a part's calls: place, kind, JSON, and whether the call may be sent again.
 
-        Returns key, kind and outcome of those that are new, final and of this `send`.
+        Returns key and place of those that are new, final and of this `send`.
         """
-        settled: list[tuple[str, str, bytes]] = []
-        execute = self._database.execute
-        unread = "WHERE part = ? AND place = ? AND kind IS NULL AND NOT is_open"
-        again = f"UPDATE calls SET tries = tries + 1, is_open = 1 {unread} AND tries + 1 < ?"  # noqa: S608 - as above
-        final = f"UPDATE calls SET tries = tries + 1, kind = ?, outcome = ?, params = NULL {unread} RETURNING key, turn"  # noqa: S608
+        settled: list[tuple[str, int]] = []
+        again: list[tuple[int]] = []
+        final: list[tuple[int, str, bytes]] = []  # the call, and its outcome
         with transaction(self._database):
+            unread = self._unread(part, [place for place, *_ in outcomes])
             for place, kind, written, is_transient in outcomes:
-                if is_transient and execute(again, (part.id, place, attempts)).rowcount:
+                found = unread.pop(place, None)
+                if found is None:  # it was read before
                     continue
-                found = execute(final, (kind, written, part.id, place)).fetchone()
-                if found is not None and found[1] == turn:  # None: it was read before
-                    settled.append((found[0], kind, written))
+                number, key, asked, tries = found
+                if is_transient and tries + 1 < attempts:
+                    again.append((number,))
+                    continue
+                final.append((number, kind, written))
+                if asked == turn:
+                    settled.append((key, place))
+            change = self._database.executemany
+            change("UPDATE calls SET tries = tries + 1, is_open = 1 WHERE id = ?", again)
+            first = (self._database.execute("SELECT max(id) FROM outcomes").fetchone()[0] or 0) + 1
+            numbered = list(enumerate(final, first))
+            change(
+                "INSERT INTO outcomes VALUES (?, ?, ?)", [(at, kind, written) for at, (_, kind, written) in numbered]
+            )
+            change(
+                "UPDATE calls SET tries = tries + 1, outcome = ? WHERE id = ?",
+                [(at, number) for at, (number, _, _) in numbered],
+            )
         return settled
+
+    def _unread(self, part: Part, places: list[int]) -> dict[int, tuple[int, str, int, int]]:
+        """Number, key, turn and tries of the calls at these places of a part which have no outcome yet, by their places."""
+        found: dict[int, tuple[int, str, int, int]] = {}
+        for first in range(0, len(places), _MARKS):
+            some = places[first : first + _MARKS]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT place, id, key, turn, tries FROM calls WHERE part = ? AND outcome IS NULL AND NOT is_open AND place IN ({marks})"  # noqa: S608 - question marks
+            found |= {place: (*row,) for place, *row in self._database.execute(query, (part.id, *some))}
+        return found
 
     def unsettled(self, part: Part) -> list[int]:
         """The places of a part's calls for which no result came."""
-        query = "SELECT place FROM calls WHERE part = ? AND kind IS NULL AND NOT is_open ORDER BY place"
+        query = "SELECT place FROM calls WHERE part = ? AND outcome IS NULL AND NOT is_open ORDER BY place"
         return [place for (place,) in self._database.execute(query, (part.id,))]
 
     def set_read(self, part: Part) -> None:
         """Every result of the part is stored."""
-        self._database.execute("UPDATE parts SET state = 'read' WHERE id = ?", (part.id,))
+        done = "SELECT id FROM calls WHERE part = ? AND outcome IS NOT NULL"
+        with transaction(self._database):
+            self._database.execute(f"DELETE FROM params WHERE id IN ({done})", (part.id,))  # noqa: S608 - no values in it
+            self._database.execute("UPDATE parts SET state = 'read' WHERE id = ?", (part.id,))
 
 
 @dataclass(frozen=True, slots=True)

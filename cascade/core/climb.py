@@ -26,6 +26,7 @@ from typing import Any
 
 from cascade.core.budgets import Refusal, usd_text
 from cascade.core.carrying import check_carried
+from cascade.core.changing import changed
 from cascade.core.context import Context, context_of
 from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
 from cascade.core.early import can_close, can_ship
@@ -132,7 +133,7 @@ def climb(
         if isinstance(decision, Abstain):
             return _exhausted(answer, plan, request, reading, steps, decision.why, refusal)
         if decision.reason is not None:
-            taken[-1] = replace(taken[-1], reason=decision.reason)
+            taken[-1] = changed(taken[-1], reason=decision.reason)
         may = _may_decide_early(reading, plan, request, match.task, all_checks, decision.index)
         taking = Taking(plan, request, match.task, all_checks, tuple(taken), early=may is not None)
         if context is not None:

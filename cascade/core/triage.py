@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from cascade.core.errors import RequestError
@@ -227,7 +228,7 @@ def build_prompt(
     allowance += _NOTES_TOKENS.get(order, 0)
     return Prompt(
         system=(*_blocks(request.system), *form, {"type": "text", "text": rules}, *lines),
-        schema=_envelope(request.schema, order),
+        schema=_envelope(request.schema, order) if request.schema is not None else _text_envelope(order),
         max_tokens=_bounded(rung, answer_tokens + allowance),
         **shared,
     )
@@ -269,6 +270,12 @@ def _thinking_allowance(rung: Rung) -> int:
     if not thinks:
         return 0
     return _THINKING_TOKENS[rung.effort or (rules.default_effort if rules else None) or "medium"]
+
+
+@cache
+def _text_envelope(order: str) -> Mapping[str, Any]:
+    """The schema of a triage reply whose answer is text: the same for every request."""
+    return _envelope(None, order)
 
 
 def _envelope(schema: Mapping[str, Any] | None, order: str) -> dict[str, Any]:

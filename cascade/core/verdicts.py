@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from cascade.core.changing import changed
 from cascade.core.messages import Message, Reply
 from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair, is_unicode, parse
@@ -120,7 +121,7 @@ def with_more(verdict: Verdict, message: Message) -> Verdict:
     if verdict.kind != "answered" or verdict.message is not None or not verdict.text:
         return verdict
     content = ({"type": "text", "text": verdict.text},)
-    return replace(verdict, message=Message(message.id, content, "end_turn", None, message.more))
+    return changed(verdict, message=Message(message.id, content, "end_turn", None, message.more))
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool, in_vote: bool) -> Verdict:

@@ -96,8 +96,8 @@ class AskArguments:
             request, deadline_s, checks=checks, accept=accept, is_message=False, cache=self.options.get("cache")
         )
 
-    def request(self) -> Request:
-        """The request. Raises RequestError if the arguments are invalid."""
+    def request(self, request_id: str | None = None) -> Request:
+        """The request, with a new id if none is given. Raises RequestError if the arguments are invalid."""
         check_keywords(self.options, _KNOWN)
         system: Any = self.options.get("system")
         flags: Any = self.options.get("flags") or ()
@@ -133,7 +133,7 @@ class AskArguments:
             prompt_schema=answer_type.prompt_schema if answer_type else None,
             max_tokens=max_tokens,
             metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
-            id=new_id(),
+            id=new_id() if request_id is None else request_id,
         )
 
 

@@ -33,6 +33,7 @@ from cascade.providers import Providers
 __all__ = ["AsyncBatchRun", "BatchInput", "BatchItem", "BatchOptions", "BatchRun", "open_batch"]
 
 _Data = TypeVar("_Data")
+_NO_ID = ""  # the run gives each request one that follows from its place
 _PAGE = 100
 _FLUSH_S = 60.0  # how long a run waits for a slow ledger, page by page
 
@@ -316,7 +317,7 @@ def _known_tasks(
 
 def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]:
     if not isinstance(one, Mapping):
-        return None, AskArguments(one, response_model, {}).request()
+        return None, AskArguments(one, response_model, {}).request(_NO_ID)
     fields: dict[str, Any] = dict(one)
     if unknown := sorted(fields.keys() - _KEYS):
         raise RequestError(f"{unknown[0]!r} is not known here (an input has {', '.join(sorted(_KEYS))})")
@@ -326,7 +327,7 @@ def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]
     if name is not None and not isinstance(name, str):
         raise RequestError("id: must be a string")
     prompt = cast("Prompt", fields.pop("input"))
-    return name, AskArguments(prompt, response_model, cast("AskOptions", fields)).request()
+    return name, AskArguments(prompt, response_model, cast("AskOptions", fields)).request(_NO_ID)
 
 
 def _require_same(

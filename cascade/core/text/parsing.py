@@ -45,7 +45,7 @@ class _Ambiguous(ValueError):
 def _strict(text: str) -> Any:
     """Standard JSON: no NaN, no duplicate keys. Raises ValueError for anything else, excessive nesting included."""
     try:
-        return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+        return _decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -59,6 +59,9 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)  # `loads` makes one each time
 
 
 _KEY = re.compile(r"confidence")
