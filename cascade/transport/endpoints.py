@@ -58,9 +58,9 @@ def key_of(rung: str, variable: str) -> str | None:
     Raises MissingKey if no header can hold it: the error of the transport would quote it.
     """
     key = os.environ.get(variable, "").strip()
-    if not all("!" <= character <= "~" for character in key):
+    if not all(" " <= character <= "~" for character in key):
         raise MissingKey(
-            f"rung {rung}: the environment variable {variable} holds a space, a line break or a character that is not ASCII,"
+            f"rung {rung}: the environment variable {variable} holds a line break or a character that is not ASCII,"
             " which no key has (set it again)"
         )
     return key or None

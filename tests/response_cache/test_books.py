@@ -141,5 +141,5 @@ def test_doctor_looks_at_the_cache_of_a_policy_that_has_one(
             (tmp_path / "answers").write_bytes(cache)
         run_doctor(str(policy), as_json=True)
         findings = json.loads(capsys.readouterr().out)["findings"]
-        found.append([(one["state"], "answers" in one["found"]) for one in findings if one["what"] == "cache"])
+        found.append([(one["state"], "answers" in one["found"]) for one in findings if one["what"] == "response cache"])
     assert found == [[], [("ok", True)], [("warning", True)]]

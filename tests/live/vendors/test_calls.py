@@ -98,13 +98,13 @@ def test_another_endpoint_of_the_messages_api_gets_nothing_of_the_account_at_ant
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"])
-@pytest.mark.parametrize("key", ["sk-one two", "sk-Ä", "sk-one\nsk-two"])
+@pytest.mark.parametrize("key", ["sk-Ä", "sk-one\nsk-two"])
 def test_a_key_that_no_header_can_hold_is_told_without_it(
     both: Emulator, monkeypatch: pytest.MonkeyPatch, name: str, key: str
 ) -> None:
     """Before anything is sent, and without the transport's error, which quotes it."""
     monkeypatch.setenv(name, key)
-    with pytest.raises(MissingKey, match=rf"^rung \w+: the environment variable {name} holds a space") as raised:
+    with pytest.raises(MissingKey, match=rf"^rung \w+: the environment variable {name} holds a line break") as raised:
         ask("sync", mixed())
     assert "sk-" not in str(raised.value)
     assert both.requests == ()
