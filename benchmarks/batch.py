@@ -8,10 +8,10 @@ three in four of which ship at the first rung and one in twelve reaches the top.
 - whole: the CPU time with the SDK; wall: the time on the clock, with the emulator's own work on the same machine
 - peak: the most memory that the process took (its maximum resident set), and before the run
 
-On two cores that other programs loaded as well (own, in µs): 237 at 10,000 items, 233 at 30,000, 266 at 100,000, with a peak of 280, 351
-and 402 MB. Climbs that wait are kept in at most 128 MB, about 39,000 of these inputs; the others are run again from their first step. About
-70 µs of the 230 are the climb itself, 55 what is recorded (the ledger's hook and its writer), 50 SQLite, 25 reading the inputs, and 35
-encoding requests and results.
+On two otherwise idle cores (own, in µs): 226 at 10,000 items, 241 at 30,000, 282 at 100,000, with a peak of 280, 351 and 402 MB; the same
+run gave 265 at 10,000 minutes later. The aim of 200 is not met. Climbs that wait are kept in at most 128 MB, about 39,000 of these inputs;
+the others are run again from their first step. About 70 µs are the climb itself, 50 what is recorded (the ledger's hook and its writer), 40
+SQLite, 20 reading the inputs, and 35 encoding requests and results.
 
 `--kills` runs `batch_killed.py` in full as well.
 """

@@ -75,13 +75,13 @@ class AuditCaller:
         self,
         plan: Plan,
         writer: AuditWriter,
-        claude: AsyncProviders,
+        providers: AsyncProviders,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self.plan = plan
-        self._writer, self._claude, self._clock, self._wall = writer, claude, clock, wall
+        self._writer, self._providers, self._clock, self._wall = writer, providers, clock, wall
         without_texts = plan.policy.ledger.model_copy(update={"content": False, "redact": None})
         self._hook = LedgerHook(writer, without_texts, clock=wall)
 
@@ -99,7 +99,7 @@ class AuditCaller:
     async def call(self, call: AuditCall) -> Called:
         """Make one call. Raises LedgerDown, before it, if it cannot be announced; MissingKey without credentials."""
         plan, rung = self.plan, call.prompt.rung
-        await self._claude.prepare((rung,))
+        await self._providers.prepare((rung,))
         request = Request(call.prompt.messages, call.prompt.system, task=call.task, id=call.id)
         track = self._hook.begin(Begun(plan, request, call.task, "audit", self._wall(), NO_SLOT, call.of))
         bound = self.bound(call.index, call.prompt)
@@ -112,7 +112,7 @@ class AuditCaller:
         started = self._clock()
         ended = Ended((), None, None, 0.0)
         try:
-            outcome = await self._claude.call(call.prompt, started + plan.policy.deadline_s)
+            outcome = await self._providers.call(call.prompt, started + plan.policy.deadline_s)
             ended = self._ended(call, outcome, self._clock() - started)
         finally:
             track.ended(ended)

@@ -75,15 +75,15 @@ class AuditWorker:
         self._settings, self._policy, self._wall, self._wait = settings, policy, wall, wait
         self._on_graded = on_graded
         self._tables = AuditTables(settings.ledger)
-        self._claude = AsyncProviders(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
+        self._providers = AsyncProviders(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
         commits = policy.ledger.model_copy(update={"durability": "commit"})
         writer: AuditWriter = open_ledger(settings.ledger, commits)
-        caller = AuditCaller(make_plan(policy), writer, self._claude, clock=clock, wall=wall)
+        caller = AuditCaller(make_plan(policy), writer, self._providers, clock=clock, wall=wall)
         self._together: BatchAuditCaller | None = None
         self._owner, self._lease_s = secrets.token_hex(8), lease_s(policy.deadline_s)
         if settings.batch:
             caller = self._together = BatchAuditCaller(
-                make_plan(policy, batch=True), writer, self._claude, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,
+                make_plan(policy, batch=True), writer, self._providers, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,
                 models=Providers(policy.retry, batch_client, clock=clock, chance=random.Random()),  # noqa: S311 - jitter
                 folder=batches_folder(policy, settings.ledger), read=partial(open_reader, settings.ledger),
             )  # fmt: skip
@@ -143,7 +143,7 @@ class AuditWorker:
         except LedgerDown as down:
             raise LedgerError(str(down)) from None
         finally:
-            await self._claude.aclose()
+            await self._providers.aclose()
             if self._together is not None:
                 await asyncio.to_thread(self._together.close, is_done=self._is_done)
 

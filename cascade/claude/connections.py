@@ -7,8 +7,7 @@ takes to import does not count towards the deadline.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -16,12 +15,10 @@ from weakref import WeakKeyDictionary, ref
 from cascade.claude.failures import NO_KEY
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.policy import Rung
-from cascade.forks import renew_in_children
+from cascade.transport.clients import AsyncClients, Clients, Endpoint
 from cascade.transport.endpoints import ReachedEndpoints, address_of, key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
-
-_Endpoint = tuple[str | None, str | None]
 
 _given_loops: WeakKeyDictionary[Any, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
 """The event loop that each async client of a caller is used in, across all drivers."""
@@ -31,15 +28,7 @@ class Connections:
     """The sync clients of one driver. Thread-safe; a forked child makes its own."""
 
     def __init__(self, given: Any) -> None:
-        self._given = _without_retries(given, asynchronous=False)
-        self._clients: dict[_Endpoint, Any] = {}
-        self.renew_lock()
-        renew_in_children(self)
-
-    def renew_lock(self) -> None:
-        """For `forks`: a child drops its parent's connections as well."""
-        self._lock = threading.Lock()
-        self._clients = {}
+        self._given, self._clients = _without_retries(given, asynchronous=False), Clients()
 
     def open(self, ladder: Sequence[Rung]) -> None:
         """Make every client that the ladder needs. Raises MissingKey if one has no credentials."""
@@ -51,22 +40,15 @@ class Connections:
         endpoint = _endpoint(rung)
         if self._given is not None and endpoint == (None, None):
             return _require_open(self._given)
-        client = self._clients.get(endpoint)
+        client = self._clients.find(endpoint)
         if client is not None:
             return client
         import_module("anthropic")  # slow, so not under the lock
-        with self._lock:
-            client = self._clients.get(endpoint)
-            if client is None:
-                client = self._clients[endpoint] = own_client(rung)
-            return client
+        return self._clients.make(endpoint, lambda: own_client(rung))
 
     def close(self) -> None:
         """Close our own clients; a caller's client stays open."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
+        self._clients.close()
 
 
 class AsyncConnections:
@@ -74,8 +56,7 @@ class AsyncConnections:
 
     def __init__(self, given: Any) -> None:
         self._given, self._original = _without_retries(given, asynchronous=True), given
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Endpoint, Any]] = WeakKeyDictionary()
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
+        self._clients = AsyncClients()
 
     async def open(self, ladder: Sequence[Rung]) -> None:
         """As `Connections.open`, for the running loop."""
@@ -85,40 +66,19 @@ class AsyncConnections:
     async def of(self, rung: Rung) -> Any:
         """As `Connections.of`, for the running loop."""
         endpoint = _endpoint(rung)
-        loop = asyncio.get_running_loop()
         if self._given is not None and endpoint == (None, None):
+            loop = asyncio.get_running_loop()
             if _given_loops.setdefault(self._original, ref(loop))() is not loop:
                 raise ConfigurationError(
                     f"client: this {type(self._given).__name__} was used in another event loop, and its connections end"
                     " with it (leave client= out and each loop gets its own client, or make one client per loop)"
                 )
             return _require_open(self._given)
-        clients = self._loops.setdefault(loop, {})
-        client = clients.get(endpoint)
-        if client is None:
-            import anthropic  # noqa: PLC0415 - it takes a second to import
-
-            with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
-                client = anthropic.AsyncAnthropic(**_own_options(rung))
-            _require_credentials(client)
-            clients[endpoint] = client
-            # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
-            keeper = _keep(client, lambda: self._forget(loop))
-            await anext(keeper)
-            self._keepers.setdefault(loop, []).append(keeper)
-        return client
-
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A keeper refers to its loop, so the loop cannot be collected while the keeper is kept.
-        self._loops.pop(loop, None)
-        self._keepers.pop(loop, None)
+        return await self._clients.of(endpoint, lambda: _own_async_client(rung))
 
     async def aclose(self) -> None:
         """Close our own clients of the running loop; a caller's client stays open."""
-        loop = asyncio.get_running_loop()
-        self._loops.pop(loop, None)
-        for keeper in self._keepers.pop(loop, []):
-            await keeper.aclose()
+        await self._clients.aclose()
 
 
 def own_client(rung: Rung) -> Any:
@@ -131,19 +91,20 @@ def own_client(rung: Rung) -> Any:
     return client
 
 
+def _own_async_client(rung: Rung) -> Any:
+    import anthropic  # noqa: PLC0415 - it takes a second to import
+
+    with naming_rung(rung.rung, "ANTHROPIC_BASE_URL"):
+        client = anthropic.AsyncAnthropic(**_own_options(rung))
+    _require_credentials(client)
+    return client
+
+
 def connect(base_url: str, api_key: str) -> Any:
     """A sync client of the SDK for an endpoint such as the emulator; as a context manager it closes itself."""
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
     return anthropic.Anthropic(base_url=base_url, api_key=api_key, max_retries=0)
-
-
-async def _keep(client: Any, forget: Callable[[], None]) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        forget()
-        await client.close()
 
 
 def _without_retries(given: Any, *, asynchronous: bool) -> Any:
@@ -171,7 +132,7 @@ def _require_open(given: Any) -> Any:
     return given
 
 
-def _endpoint(rung: Rung) -> _Endpoint:
+def _endpoint(rung: Rung) -> Endpoint:
     return rung.base_url, rung.api_key_env
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
 from cascade.transport.failures import (
+    KIND_BY_STATUS,
     LONGEST_MESSAGE,
     TOO_LONG,
     OutOfTime,
@@ -39,14 +40,6 @@ _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APIError": "unreadable",  # the base of those above; by itself it says nothing specific
 }
 """The SDK's errors without an HTTP status, by class."""
-
-_KIND_BY_STATUS: dict[int, FailureKind] = {
-    408: "timeout",
-    409: "conflict",
-    429: "rate_limited",
-    504: "timeout",
-    529: "overloaded",
-}
 
 _STATUS_BY_TYPE: dict[str, int] = {
     "invalid_request_error": 400,
@@ -127,8 +120,8 @@ def failure_of_body(body: object, status: int, headers: Mapping[str, str], other
         kind = "spend_cap" if code in _SPEND_CAPS or is_silent else "rate_limited"
     elif status in (400, 413, 422) and TOO_LONG.search(f"{text} {problem.get('code')}"):
         kind = "overflow"
-    elif status in _KIND_BY_STATUS:
-        kind = _KIND_BY_STATUS[status]
+    elif status in KIND_BY_STATUS:
+        kind = KIND_BY_STATUS[status]
     elif status >= 500 or status < 400:
         kind = "server"
     else:

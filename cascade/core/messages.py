@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Block", "Failure", "FailureKind", "Message", "Reply", "Request", "Usage"]
+__all__ = ["Block", "Failure", "FailureKind", "Message", "Reply", "Request", "Usage", "token_count"]
 
 Block = Mapping[str, Any]
 """A message or a content block, in the Messages API's own shape. Passed through untouched."""
@@ -73,18 +73,18 @@ class Usage:
         A recorded usage may say `"estimate": true`. Raises ValueError if a count is not a whole number of tokens.
         """
         if usage.keys() <= _PLAIN:  # the fast path: a replay reads a million of these
-            return cls(_count(usage, "input_tokens"), _count(usage, "output_tokens"))
-        written = _count(usage, "cache_creation_input_tokens")
+            return cls(token_count(usage, "input_tokens"), token_count(usage, "output_tokens"))
+        written = token_count(usage, "cache_creation_input_tokens")
         split: Mapping[str, Any] = usage.get("cache_creation") or {}
         details: Mapping[str, Any] = usage.get("output_tokens_details") or {}
-        one_hour = _count(split, "ephemeral_1h_input_tokens")
+        one_hour = token_count(split, "ephemeral_1h_input_tokens")
         return cls(
-            input_tokens=_count(usage, "input_tokens"),
-            output_tokens=_count(usage, "output_tokens"),
-            cache_write_5m=max(_count(split, "ephemeral_5m_input_tokens"), written - one_hour),
+            input_tokens=token_count(usage, "input_tokens"),
+            output_tokens=token_count(usage, "output_tokens"),
+            cache_write_5m=max(token_count(split, "ephemeral_5m_input_tokens"), written - one_hour),
             cache_write_1h=one_hour,
-            cache_read=_count(usage, "cache_read_input_tokens"),
-            thinking_tokens=_count(details, "thinking_tokens"),
+            cache_read=token_count(usage, "cache_read_input_tokens"),
+            thinking_tokens=token_count(details, "thinking_tokens"),
             is_estimate=usage.get("estimate") is True,
         )
 
@@ -216,7 +216,8 @@ class Failure:
         return f"{self.kind}{status}{wait}{self.where and f', {self.where}'}"
 
 
-def _count(counts: Mapping[str, Any], key: str) -> int:
+def token_count(counts: Mapping[str, Any], key: str) -> int:
+    """A count of tokens in an API's usage; 0 if it is not there. Raises ValueError if it is no whole number of tokens."""
     value = counts.get(key)
     if value is None:
         return 0

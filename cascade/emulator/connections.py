@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic_core import from_json
-
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, pieces_of, read_visit
@@ -18,7 +16,7 @@ from cascade.emulator.batches import MAX_BATCH_BYTES
 from cascade.emulator.catalogue import describe_model, list_models
 from cascade.emulator.chat import check_bearer, read_chat
 from cascade.emulator.completions import chat_error, chat_models, completion_json, describe_chat_model
-from cascade.emulator.content import encode
+from cascade.emulator.content import UNREADABLE, encode, parse_body
 from cascade.emulator.faults import BREAKS_OFF, Fault
 from cascade.emulator.messages import error_event, error_json, message_json, stream_events
 from cascade.emulator.records import RawRequest, SeenRequest
@@ -55,7 +53,6 @@ _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorizati
 _CLOSE_S = 5.0
 _MESSAGES, _MODELS, _CHAT = "/v1/messages", "/v1/models", "/v1/chat/completions"
 _POSTED = (_MESSAGES, _MESSAGES + "/count_tokens", _CHAT)
-_UNREADABLE = object()
 
 
 class _Closed(Exception):
@@ -173,10 +170,10 @@ class Connection:
     async def _answer(self, request: h11.Request, body: bytes) -> None:
         method, target = request.method.decode(), request.target.decode("latin-1")
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
-        parsed = _parse(body)
+        parsed = parse_body(body)
         kept = {name: value for name, value in headers.items() if name not in _SECRETS}
         records = self._emulator.records
-        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else kept_body(parsed)))
+        self._emulator.note(SeenRequest(method, target, kept, None if parsed is UNREADABLE else kept_body(parsed)))
         if records.keeps_raw:
             records.note_raw(RawRequest(request.method, request.target, tuple(request.headers.raw_items()), body))
         url = urlsplit(target)
@@ -197,7 +194,7 @@ class Connection:
             check_headers(headers)
         if route not in _POSTED:
             await self._answer_models(route.removeprefix(_MODELS).lstrip("/"), query)
-        elif parsed is _UNREADABLE:
+        elif parsed is UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
         else:
             await self._answer_posted(route, query, headers, parsed)
@@ -238,7 +235,7 @@ class Connection:
         if visit.place == "results":
             await self._send_results(list(self._emulator.batches.results(visit.batch_id)), kind)
             return
-        if visit.place == "create" and visit.body is _UNREADABLE:
+        if visit.place == "create" and visit.body is UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
         data = encode(await answer_visit(self._emulator.batches, visit, fault))
         if kind == "lost":
@@ -394,10 +391,3 @@ class Connection:
                 await self._pause(self._pace)
                 self._writer.write(data[at : at + step])
                 await self._writer.drain()
-
-
-def _parse(body: bytes) -> object:
-    try:
-        return from_json(body, allow_inf_nan=False) if body else _UNREADABLE
-    except ValueError:
-        return _UNREADABLE

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS",
+    "UNREADABLE",
     "Content",
     "block_events",
     "characters_of",
     "cut_content",
     "encode",
+    "parse_body",
     "sent_block",
     "stop_at",
     "tokens_of",
@@ -137,3 +139,15 @@ def _written(block: Mapping[str, Any]) -> str:
 
 def _pieces(text: str, size: int = _DELTA) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size or 1)]
+
+
+UNREADABLE: Final = object()
+"""What `parse_body` makes of a body that is not JSON."""
+
+
+def parse_body(body: bytes) -> object:
+    """A request's body as JSON values."""
+    try:
+        return from_json(body, allow_inf_nan=False) if body else UNREADABLE
+    except ValueError:
+        return UNREADABLE

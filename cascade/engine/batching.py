@@ -231,7 +231,11 @@ def _take(answers: Iterator[Any]) -> list[Any]:
 
 
 def open_batch(
-    runtime: Runtime, claude: Providers, inputs: Iterable[BatchInput] | None, response_model: Any, options: BatchOptions
+    runtime: Runtime,
+    providers: Providers,
+    inputs: Iterable[BatchInput] | None,
+    response_model: Any,
+    options: BatchOptions,
 ) -> BatchRun[Any]:
     """Begin a run, or take one up again. Nothing is sent yet.
 
@@ -248,29 +252,27 @@ def open_batch(
     elif inputs is None:
         raise ConfigurationError("batch: give the inputs, or the run to take up again: batch(run=…)")
     else:
-        mode = runtime.mode()
-        # Of a rung above the first one, a missing key or package would otherwise be told when round 1 is paid.
-        claude.prepare(runtime.ladder_of("cascade" if mode == "enforce" else "bypass"))
-        settings = RunSettings(runtime.policy, mode, runtime.ratchet_step(), limit)
+        settings = RunSettings(runtime.policy, runtime.mode(), runtime.ratchet_step(), limit)
+        _prepare(providers, settings, runtime.baseline)
         run = make_run(name or new_run_id(), settings, _known_tasks(runtime, _requests(inputs, response_model)))
     accept = response_type(response_model).read if response_model is not None else None
     caller = CallerChecks(bind_callables(options.get("checks") or ()), accept)
 
     def means(settings: RunSettings) -> Means:
-        return _means(runtime, claude, settings, caller, options)
+        return _means(runtime, providers, settings, caller, options)
 
     return BatchRun(run.id, run, means)
 
 
 def _means(
-    runtime: Runtime, claude: Providers, settings: RunSettings, caller: CallerChecks, options: BatchOptions
+    runtime: Runtime, providers: Providers, settings: RunSettings, caller: CallerChecks, options: BatchOptions
 ) -> Means:
     whole = make_plan(settings.policy, batch=True)
     plan, baseline = ratcheted(whole, settings.ratchet), baseline_plan(whole)
     now, deadline_s = runtime.options.clock, settings.policy.deadline_s
     means = Means(
-        plan, baseline, runtime.gate, _books(runtime, baseline), claude.client_of,
-        lambda prompt: claude.call(prompt, now() + deadline_s), caller, partial(_prepare, claude, settings, baseline),
+        plan, baseline, runtime.gate, _books(runtime, baseline), providers.client_of,
+        lambda prompt: providers.call(prompt, now() + deadline_s), caller, partial(_prepare, providers, settings, baseline),
         options.get("limits") or BatchLimits(),
         clock=runtime.options.wall, on_progress=options.get("on_progress"),
     )  # fmt: skip
@@ -278,10 +280,10 @@ def _means(
     return means if wait is None else replace(means, wait=wait)
 
 
-def _prepare(claude: Providers, settings: RunSettings, baseline: Plan) -> None:
+def _prepare(providers: Providers, settings: RunSettings, baseline: Plan) -> None:
     """Make the clients of the rungs that may be called, those of other vendors among them: a run that began may not end without one."""
     climbed = called_rungs(settings.policy) if settings.mode == "enforce" else ()
-    claude.prepare((*baseline.policy.ladder, *climbed))
+    providers.prepare((*baseline.policy.ladder, *climbed))
 
 
 def _books(runtime: Runtime, baseline: Plan) -> Books:

@@ -44,7 +44,7 @@ _Calling = TypeVar("_Calling", Providers, AsyncProviders)
 class _Driver(Generic[_Calling]):
     """What both drivers hold."""
 
-    _claude_type: type[_Calling]
+    _providers_type: type[_Calling]
 
     def __init__(  # noqa: PLR0913 - the public contract
         self,
@@ -62,7 +62,7 @@ class _Driver(Generic[_Calling]):
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
-        self._claude = self._claude_type(self.policy.retry, client, clock=clock, chance=chance)
+        self._providers = self._providers_type(self.policy.retry, client, clock=clock, chance=chance)
         self._has_client, self._endpoint = client is not None, endpoint_of(client)
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
@@ -78,7 +78,7 @@ class _Driver(Generic[_Calling]):
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
         other = copy.copy(self)
-        other._claude, other._has_client, other._endpoint = self._claude.on(client), True, endpoint_of(client)
+        other._providers, other._has_client, other._endpoint = self._providers.on(client), True, endpoint_of(client)
         vars(other).pop("messages", None)
         other.renew_lock()
         renew_in_children(other)
@@ -98,12 +98,12 @@ class Cascade(_Driver[Providers]):
     changes of either need a new driver.
     """
 
-    _claude_type = Providers
+    _providers_type = Providers
 
     @cached_property
     def messages(self) -> Messages:
         """The SDK's `client.messages`, climbing: its parameters, its types."""
-        return Messages(self, self._claude)
+        return Messages(self, self._providers)
 
     def renew_lock(self) -> None:
         """For `forks`: the threads that run shadow requests stay with the parent."""
@@ -115,7 +115,7 @@ class Cascade(_Driver[Providers]):
 
         Otherwise the first request does it, before its deadline begins to run: importing the SDK takes a second or two.
         """
-        self._claude.prepare(self._runtime.ladder_of("cascade"))
+        self._providers.prepare(self._runtime.ladder_of("cascade"))
 
     @overload
     def ask(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[AskOptions]) -> Answer[None]: ...
@@ -134,7 +134,7 @@ class Cascade(_Driver[Providers]):
     def respond(self, arguments: Arguments) -> Answer[Any]:
         """Answer one request of the Messages API that has been read already. Errors are those of `ask`."""
         context = self._begin(arguments)
-        return self._answered(context, Performer(self._claude).run(run_request(self._runtime, context)))
+        return self._answered(context, Performer(self._providers).run(run_request(self._runtime, context)))
 
     def events(self, arguments: Arguments) -> MessageEvents:
         """Answer one request as the events of a stream of the Messages API.
@@ -147,7 +147,7 @@ class Cascade(_Driver[Providers]):
 
     def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
-        self._claude.prepare(self._runtime.ladder_of(arm))
+        self._providers.prepare(self._runtime.ladder_of(arm))
         return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
@@ -157,7 +157,7 @@ class Cascade(_Driver[Providers]):
 
     def _events(self, context: RequestContext) -> Generator[dict[str, Any], None, Answer[Any]]:
         begun = False
-        running = Performer(self._claude).doing(run_request(self._runtime, context))
+        running = Performer(self._providers).doing(run_request(self._runtime, context))
         with closing(running):
             while True:
                 try:
@@ -183,8 +183,8 @@ class Cascade(_Driver[Providers]):
 
     def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
-            self._claude.prepare(self._runtime.ladder_of("cascade"))
-            Performer(self._claude).run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
+            self._providers.prepare(self._runtime.ladder_of("cascade"))
+            Performer(self._providers).run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: logged, not raised
             self._runtime.log_shadow_failure(error)
         finally:
@@ -222,7 +222,7 @@ class Cascade(_Driver[Providers]):
         """
         from cascade.engine.batching import open_batch  # noqa: PLC0415 - few programs use it
 
-        return open_batch(self._runtime, self._claude, inputs, response_model, options)
+        return open_batch(self._runtime, self._providers, inputs, response_model, options)
 
     def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """Report whether an answer was right. The arguments and errors are those of `cascade.report_outcome`.
@@ -238,7 +238,7 @@ class Cascade(_Driver[Providers]):
         if background is not None:
             background.shutdown()
         self._shadow_slots.report()
-        self._claude.close()
+        self._providers.close()
         self._runtime.close()
 
     def __enter__(self) -> Self:
@@ -257,12 +257,12 @@ class AsyncCascade(_Driver[AsyncProviders]):
     `asyncio.run`) it raises ConfigurationError before anything is sent. `checks` are plain functions and run on the loop.
     """
 
-    _claude_type = AsyncProviders
+    _providers_type = AsyncProviders
 
     @cached_property
     def messages(self) -> AsyncMessages:
         """The SDK's `client.messages`, climbing: its parameters, its types."""
-        return AsyncMessages(self, self._claude)
+        return AsyncMessages(self, self._providers)
 
     def renew_lock(self) -> None:
         """For `forks`: the tasks that run shadow requests stay with the parent."""
@@ -270,7 +270,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
 
     async def prepare(self) -> None:
         """As `Cascade.prepare`, for the running loop."""
-        await self._claude.prepare(self._runtime.ladder_of("cascade"))
+        await self._providers.prepare(self._runtime.ladder_of("cascade"))
 
     @overload
     async def ask(
@@ -292,7 +292,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
     async def respond(self, arguments: Arguments) -> Answer[Any]:
         """As `Cascade.respond`."""
         context = await self._begin(arguments)
-        return self._answered(context, await AsyncPerformer(self._claude).run(run_request(self._runtime, context)))
+        return self._answered(context, await AsyncPerformer(self._providers).run(run_request(self._runtime, context)))
 
     def events(self, arguments: Arguments) -> AsyncMessageEvents:
         """As `Cascade.events`. RequestError for invalid arguments is raised at once."""
@@ -301,7 +301,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
 
     async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
-        await self._claude.prepare(self._runtime.ladder_of(arm))
+        await self._providers.prepare(self._runtime.ladder_of(arm))
         return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
@@ -315,9 +315,9 @@ class AsyncCascade(_Driver[AsyncProviders]):
         self, arguments: Arguments, request: Request, arm: Arm
     ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
         """The events, and at last the answer."""
-        await self._claude.prepare(self._runtime.ladder_of(arm))
+        await self._providers.prepare(self._runtime.ladder_of(arm))
         context, begun = self._start(arguments, request, arm), False
-        async with aclosing(AsyncPerformer(self._claude).doing(run_request(self._runtime, context))) as running:
+        async with aclosing(AsyncPerformer(self._providers).doing(run_request(self._runtime, context))) as running:
             async for event in running:
                 if isinstance(event, Done):
                     answer = self._answered(context, event.value)
@@ -330,8 +330,8 @@ class AsyncCascade(_Driver[AsyncProviders]):
 
     async def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
-            await self._claude.prepare(self._runtime.ladder_of("cascade"))
-            await AsyncPerformer(self._claude).run(
+            await self._providers.prepare(self._runtime.ladder_of("cascade"))
+            await AsyncPerformer(self._providers).run(
                 run_shadow(self._runtime, shadow_context(self._runtime, context), answer)
             )
         except CascadeError as error:  # nobody waits for it: logged, not raised
@@ -372,8 +372,8 @@ class AsyncCascade(_Driver[AsyncProviders]):
             raise ConfigurationError(
                 "batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)"
             )
-        claude = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
-        return AsyncBatchRun(open_batch(self._runtime, claude, inputs, response_model, options))
+        providers = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
+        return AsyncBatchRun(open_batch(self._runtime, providers, inputs, response_model, options))
 
     async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """As `Cascade.report_outcome`."""
@@ -388,7 +388,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
         mine = [task for task in self._background if task.get_loop() is loop]
         await asyncio.gather(*mine, return_exceptions=True)
         self._shadow_slots.report()
-        await self._claude.aclose()
+        await self._providers.aclose()
         await asyncio.to_thread(self._runtime.close)
 
     async def __aenter__(self) -> Self:

@@ -162,8 +162,8 @@ class Messages(_Resource):
     `extra_headers={"x-cascade-cache": "on"}` is `cache=True` of `ask`, "off" is False.
     """
 
-    def __init__(self, driver: Driver, claude: Providers) -> None:
-        self._driver, self._claude = driver, claude
+    def __init__(self, driver: Driver, providers: Providers) -> None:
+        self._driver, self._providers = driver, providers
 
     @overload
     def create(self, *, stream: Literal[False] = False, **keywords: Any) -> Message: ...
@@ -202,14 +202,14 @@ class Messages(_Resource):
     def count_tokens(self, **keywords: Any) -> TokensCount:
         """As the SDK's `messages.count_tokens`, for the model of the first rung and without its triage rules."""
         known, first = _counted(keywords, self._driver.policy)
-        return self._claude.client_of(first).messages.count_tokens(**known)
+        return self._providers.client_of(first).messages.count_tokens(**known)
 
 
 class AsyncMessages(_Resource):
     """`Messages` for asyncio."""
 
-    def __init__(self, driver: AsyncDriver, claude: AsyncProviders) -> None:
-        self._driver, self._claude = driver, claude
+    def __init__(self, driver: AsyncDriver, providers: AsyncProviders) -> None:
+        self._driver, self._providers = driver, providers
 
     @overload
     async def create(self, *, stream: Literal[False] = False, **keywords: Any) -> Message: ...
@@ -248,4 +248,4 @@ class AsyncMessages(_Resource):
     async def count_tokens(self, **keywords: Any) -> TokensCount:
         """As the SDK's `messages.count_tokens`, for the model of the first rung and without its triage rules."""
         known, first = _counted(keywords, self._driver.policy)
-        return await (await self._claude.client_of(first)).messages.count_tokens(**known)
+        return await (await self._providers.client_of(first)).messages.count_tokens(**known)

@@ -36,8 +36,8 @@ _T = TypeVar("_T")
 class Performer:
     """Does effects, one after the other. Thread-safe."""
 
-    def __init__(self, claude: Providers) -> None:
-        self._claude = claude
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
 
     def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
         """Do what the lifecycle yields, until it returns."""
@@ -93,7 +93,7 @@ class Performer:
 
     def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | OpenReply:
         try:
-            return self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
+            return self._providers.open(effect.prompt, effect.time_out_at, triage=effect.triage)
         except BaseException as error:
             lifecycle.throw(error)
             raise
@@ -113,7 +113,7 @@ class Performer:
 
     def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
         try:
-            return self._claude.call(effect.prompt, effect.time_out_at)
+            return self._providers.call(effect.prompt, effect.time_out_at)
         except BaseException as error:
             lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
             raise
@@ -124,7 +124,7 @@ class Performer:
 
         def call(send: Send, outcome: Future[Reply | Failure]) -> None:
             try:
-                outcome.set_result(self._claude.call(send.prompt, send.time_out_at))
+                outcome.set_result(self._providers.call(send.prompt, send.time_out_at))
             except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
                 outcome.set_exception(error)
 
@@ -154,8 +154,8 @@ class Done(Generic[_T]):
 class AsyncPerformer:
     """As `Performer`, for asyncio."""
 
-    def __init__(self, claude: AsyncProviders) -> None:
-        self._claude = claude
+    def __init__(self, providers: AsyncProviders) -> None:
+        self._providers = providers
 
     async def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
         """Do what the lifecycle yields, until it returns."""
@@ -215,14 +215,14 @@ class AsyncPerformer:
 
     async def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | AsyncOpenReply:
         try:
-            return await self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
+            return await self._providers.open(effect.prompt, effect.time_out_at, triage=effect.triage)
         except BaseException as error:
             lifecycle.throw(error)
             raise
 
     async def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
         try:
-            return await self._claude.call(effect.prompt, effect.time_out_at)
+            return await self._providers.call(effect.prompt, effect.time_out_at)
         except BaseException as error:
             lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
             raise
@@ -230,7 +230,9 @@ class AsyncPerformer:
     async def _call_all(self, lifecycle: Generator[Effect, Any, Any], effect: SendAll) -> tuple[Reply | Failure, ...]:
         try:
             async with asyncio.TaskGroup() as together:
-                calls = [together.create_task(self._claude.call(one.prompt, one.time_out_at)) for one in effect.calls]
+                calls = [
+                    together.create_task(self._providers.call(one.prompt, one.time_out_at)) for one in effect.calls
+                ]
             return tuple(call.result() for call in calls)
         except BaseExceptionGroup as errors:
             error = errors.exceptions[0]

@@ -6,35 +6,23 @@ variable that the rung names.
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from cascade.core.errors import MissingExtra, MissingKey
 from cascade.core.policy import Rung
-from cascade.forks import renew_in_children
+from cascade.transport.clients import AsyncClients, Clients, Endpoint
 from cascade.transport.endpoints import key_of, naming_rung, only_key
 
 __all__ = ["AsyncConnections", "Connections", "own_client"]
-
-_Endpoint = tuple[str | None, str | None]
 
 
 class Connections:
     """The sync clients of one driver. Thread-safe; a forked child makes its own."""
 
     def __init__(self) -> None:
-        self._clients: dict[_Endpoint, Any] = {}
-        self.renew_lock()
-        renew_in_children(self)
-
-    def renew_lock(self) -> None:
-        """For `forks`: a child drops its parent's connections as well."""
-        self._lock = threading.Lock()
-        self._clients = {}
+        self._clients = Clients()
 
     def open(self, ladder: Sequence[Rung]) -> None:
         """Make every client that the rungs need. Raises MissingKey without credentials, MissingExtra without the SDK."""
@@ -43,31 +31,22 @@ class Connections:
 
     def of(self, rung: Rung) -> Any:
         """The client for a rung."""
-        endpoint = (rung.base_url, rung.api_key_env)
-        client = self._clients.get(endpoint)
+        client = self._clients.find(_endpoint(rung))
         if client is not None:
             return client
         _sdk()  # slow, so not under the lock
-        with self._lock:
-            client = self._clients.get(endpoint)
-            if client is None:
-                client = self._clients[endpoint] = own_client(rung)
-            return client
+        return self._clients.make(_endpoint(rung), lambda: own_client(rung))
 
     def close(self) -> None:
         """Close the clients."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
+        self._clients.close()
 
 
 class AsyncConnections:
     """The async clients of one driver, separate for each event loop, which cannot share connections."""
 
     def __init__(self) -> None:
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Endpoint, Any]] = WeakKeyDictionary()
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
+        self._clients = AsyncClients()
 
     async def open(self, ladder: Sequence[Rung]) -> None:
         """As `Connections.open`, for the running loop."""
@@ -76,30 +55,15 @@ class AsyncConnections:
 
     async def of(self, rung: Rung) -> Any:
         """As `Connections.of`, for the running loop."""
-        endpoint, loop = (rung.base_url, rung.api_key_env), asyncio.get_running_loop()
-        clients = self._loops.setdefault(loop, {})
-        client = clients.get(endpoint)
-        if client is None:
-            sdk = _sdk()
-            with naming_rung(rung.rung, "OPENAI_BASE_URL"):
-                client = clients[endpoint] = sdk.AsyncOpenAI(**_options(rung))
-            # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
-            keeper = _keep(client, lambda: self._forget(loop))
-            await anext(keeper)
-            self._keepers.setdefault(loop, []).append(keeper)
-        return client
-
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A keeper refers to its loop, so the loop cannot be collected while the keeper is kept.
-        self._loops.pop(loop, None)
-        self._keepers.pop(loop, None)
+        return await self._clients.of(_endpoint(rung), lambda: _own_async_client(rung))
 
     async def aclose(self) -> None:
         """Close the clients of the running loop."""
-        loop = asyncio.get_running_loop()
-        self._loops.pop(loop, None)
-        for keeper in self._keepers.pop(loop, []):
-            await keeper.aclose()
+        await self._clients.aclose()
+
+
+def _endpoint(rung: Rung) -> Endpoint:
+    return rung.base_url, rung.api_key_env
 
 
 def own_client(rung: Rung) -> Any:
@@ -109,6 +73,12 @@ def own_client(rung: Rung) -> Any:
         return sdk.OpenAI(**_options(rung))
 
 
+def _own_async_client(rung: Rung) -> Any:
+    sdk = _sdk()
+    with naming_rung(rung.rung, "OPENAI_BASE_URL"):
+        return sdk.AsyncOpenAI(**_options(rung))
+
+
 def _sdk() -> Any:
     try:
         return import_module("openai")
@@ -116,14 +86,6 @@ def _sdk() -> Any:
         if error.name != "openai":
             raise
         raise MissingExtra("a rung of provider openai", "openai") from None
-
-
-async def _keep(client: Any, forget: Callable[[], None]) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        forget()
-        await client.close()
 
 
 def _options(rung: Rung) -> dict[str, Any]:

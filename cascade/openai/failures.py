@@ -7,7 +7,15 @@ from collections.abc import Mapping
 
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
-from cascade.transport.failures import LONGEST_MESSAGE, TOO_LONG, failure_of_transport, first_line, object_of, wait_of
+from cascade.transport.failures import (
+    KIND_BY_STATUS,
+    LONGEST_MESSAGE,
+    TOO_LONG,
+    failure_of_transport,
+    first_line,
+    object_of,
+    wait_of,
+)
 
 __all__ = ["failure_of", "failure_of_body", "is_refusal"]
 
@@ -18,14 +26,6 @@ _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APIError": "unreadable",  # the base of those above; by itself it says nothing specific
 }
 """The SDK's errors without an HTTP status, by class."""
-
-_KIND_BY_STATUS: dict[int, FailureKind] = {
-    408: "timeout",
-    409: "conflict",
-    429: "rate_limited",
-    504: "timeout",
-    529: "overloaded",
-}
 _KIND_BY_CODE: dict[str, FailureKind] = {
     "context_length_exceeded": "overflow",
     "string_above_max_length": "overflow",
@@ -128,8 +128,8 @@ def _kind_of(words: list[str], status: int, text: str) -> FailureKind:
             return _KIND_BY_CODE[word]
     if status in (400, 413, 422) and TOO_LONG.search(text):
         return "overflow"
-    if status in _KIND_BY_STATUS:
-        return _KIND_BY_STATUS[status]
+    if status in KIND_BY_STATUS:
+        return KIND_BY_STATUS[status]
     if status >= 500 or status < 400:
         return "overloaded" if _OVERLOADED.search(text) else "server"
     return "rejected"

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from cascade.core.budgets import max_usage
-from cascade.core.messages import Block, Failure, Message, Reply, Usage
+from cascade.core.messages import Block, Failure, Message, Reply, Usage, token_count
 from cascade.core.strict import strict_form, unstrict
 from cascade.core.triage import Prompt
 from cascade.openai.failures import failure_of_body
@@ -160,16 +160,16 @@ def _read_usage(usage: Mapping[str, Any]) -> Usage:
     """
     asked: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
     said: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
-    whole = _count(usage, "prompt_tokens")
-    read = min(whole, _count(asked, "cached_tokens"))
-    written = min(whole - read, _count(asked, "cache_write_tokens"))
-    output = max(_count(usage, "completion_tokens"), _count(usage, "total_tokens") - whole)
+    whole = token_count(usage, "prompt_tokens")
+    read = min(whole, token_count(asked, "cached_tokens"))
+    written = min(whole - read, token_count(asked, "cache_write_tokens"))
+    output = max(token_count(usage, "completion_tokens"), token_count(usage, "total_tokens") - whole)
     return Usage(
         input_tokens=whole - read - written,
         output_tokens=output,
         cache_write_5m=written,
         cache_read=read,
-        thinking_tokens=min(output, _count(said, "reasoning_tokens")),
+        thinking_tokens=min(output, token_count(said, "reasoning_tokens")),
     )
 
 
@@ -178,12 +178,3 @@ def _known_usage(completion: Any) -> Usage:
         return _read_usage(completion["usage"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return Usage()
-
-
-def _count(counts: Mapping[str, Any], key: str) -> int:
-    value = counts.get(key)
-    if value is None:
-        return 0
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{key} is not a count of tokens")
-    return value

@@ -39,12 +39,12 @@ class Caller:
         settings: Settings,
         journal: Journal,
         state: State,
-        claude: AsyncProviders,
+        providers: AsyncProviders,
         *,
         clock: Callable[[], float],
         on_call: Callable[[], object],
     ) -> None:
-        self._settings, self._journal, self._state, self._claude = settings, journal, state, claude
+        self._settings, self._journal, self._state, self._providers = settings, journal, state, providers
         self._clock, self._on_call = clock, on_call
         self.unanswered = len(journal.unanswered)
         bound = sum(entry["most"] for entry in journal.unanswered.values())
@@ -77,7 +77,7 @@ class Caller:
         bound = attempts * upper_bound(respondent.rates, prompt)
         if state.stop is not None or state.error is not None:
             return None
-        await self._claude.prepare((respondent.rung,))  # without a key no call is made, so none may be put on record
+        await self._providers.prepare((respondent.rung,))  # without a key no call is made, so none may be put on record
         if not await self.spending.admit(bound):
             self.stop("cap", "the cap is reached")
             return None
@@ -85,7 +85,7 @@ class Caller:
         state.in_flight += 1
         try:
             number = await asyncio.to_thread(self._journal.open_call, item, respondent.name, bound)
-            outcome = await self._claude.call(prompt, self._clock() + policy.deadline_s)
+            outcome = await self._providers.call(prompt, self._clock() + policy.deadline_s)
             cost = call_cost(respondent, outcome)
             entry = self._entry(respondent, item, outcome, cost, entry_of)
             await asyncio.to_thread(self._journal.append, {**entry, "call": number}, sync=False)

@@ -79,8 +79,8 @@ class Recorder:
         self._grader: Grader | None = bind_grader(name) if name and rung is None else None
         policy = self._settings.policy
         batch = self._settings.batch
-        self._claude = AsyncProviders(policy.retry, None if batch else client, clock=clock, chance=chance)
-        shared = self._settings, self._journal, self._state, self._claude
+        self._providers = AsyncProviders(policy.retry, None if batch else client, clock=clock, chance=chance)
+        shared = self._settings, self._journal, self._state, self._providers
         if batch:
             models = Providers(policy.retry, client, clock=clock, chance=chance)
             self._caller: Caller = BatchCaller(*shared, models=models, clock=clock, on_call=self._notify)
@@ -174,7 +174,7 @@ class Recorder:
         finally:
             self._journal.close(delete_empty=True)
             self._caller.close()
-            await self._claude.aclose()
+            await self._providers.aclose()
 
     async def _record_all(self, items: Sequence[Item]) -> None:
         """Go over the items that are not complete, some at a time."""

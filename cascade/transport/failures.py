@@ -12,11 +12,20 @@ from socket import gaierror
 from ssl import SSLError
 from typing import Any, cast
 
-from cascade.core.messages import Failure
+from cascade.core.messages import Failure, FailureKind
 
 __all__ = [
-    "LONGEST_MESSAGE", "TOO_LONG", "OutOfTime", "Unreadable", "failure_of_transport", "first_line", "object_of", "read_date", "wait_of",
+    "KIND_BY_STATUS", "LONGEST_MESSAGE", "TOO_LONG", "OutOfTime", "Unreadable", "failure_of_transport", "first_line", "object_of", "read_date", "wait_of",
 ]  # fmt: skip
+
+KIND_BY_STATUS: dict[int, FailureKind] = {
+    408: "timeout",
+    409: "conflict",
+    429: "rate_limited",
+    504: "timeout",
+    529: "overloaded",
+}
+"""Statuses whose kind does not depend on the body."""
 
 LONGEST_MESSAGE = 500
 """Characters of what an endpoint says that are kept."""

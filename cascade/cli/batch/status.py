@@ -96,12 +96,12 @@ def _views(run: Run) -> list[BatchView]:
         retry = run.settings(store).policy.retry
     finally:
         store.close()
-    claude = Providers(retry.model_copy(update={"attempts": 1}), clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter
+    providers = Providers(retry.model_copy(update={"attempts": 1}), clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter
 
     def state_of(view: BatchView) -> str:
         try:
             info = retrieve(
-                claude.client_of(view.rung), view.batch or "", retry=retry.model_copy(update={"attempts": 1})
+                providers.client_of(view.rung), view.batch or "", retry=retry.model_copy(update={"attempts": 1})
             )
         except CascadeError as problem:
             stderr.print(f"cascade: the endpoint cannot be asked: {problem}")
@@ -111,4 +111,4 @@ def _views(run: Run) -> list[BatchView]:
     try:
         return views_of(run.folder, state_of)
     finally:
-        claude.close()
+        providers.close()

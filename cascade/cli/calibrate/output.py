@@ -44,7 +44,7 @@ _MOST_POINTS = 12  # of the frontier, in the table; --json has them all
 
 def refusal_text(result: Calibration, objective: Objective) -> str:
     """Why no thresholds were found, how many items are missing, and the best single model."""
-    best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
+    best = f"; best single model: {result.choice.advice.removeprefix('single:')}" if result.choice.advice else ""
     proof = result.choice.proof
     if not isinstance(proof, NotCertified):
         return f"no thresholds reach {describe(objective)}{best}"
@@ -59,10 +59,6 @@ def refusal_text(result: Calibration, objective: Objective) -> str:
         f"nothing could be certified: {describe(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
         f" {tested.units}, upper bound {tested.upper_bound:.4g}; {needs}{best})"
     )
-
-
-def _bare(advice: str | None) -> str:
-    return (advice or "").removeprefix("single:")
 
 
 def other_models_text(result: Calibration) -> str | None:
@@ -94,7 +90,7 @@ def _verdict(result: Calibration) -> str:
         return "cascade: cheaper than every single model that meets the objective"
     if result.choice.advice is None:
         return "neither a cascade nor a single model meets the objective"
-    single = _bare(result.choice.advice)
+    single = (result.choice.advice or "").removeprefix("single:")
     if isinstance(result.options.objective, Budget):
         return f"do not cascade here: {single} alone is within the budget, and no cascade that is does better"
     by_definition = isinstance(result.options.objective, Target) and single == result.held_out.rungs[-1]

@@ -54,7 +54,7 @@ def cut_off(driver: Cascade, lifecycle: Generator[Any, Any, Any], at: int) -> No
         effect, left = next(lifecycle), at
         while not isinstance(effect, RunCancellable) or left:
             left -= isinstance(effect, RunCancellable)
-            effect = lifecycle.send(Performer(driver._claude)._do(lifecycle, effect))
+            effect = lifecycle.send(Performer(driver._providers)._do(lifecycle, effect))
         with pytest.raises(CancelledError):
             lifecycle.throw(CancelledError())
 
