@@ -15,6 +15,7 @@ from cascade.batch.calls import Stored
 from cascade.batch.items import Item
 from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
+from cascade.core.changing import changed
 from cascade.core.climb import WHOLE, Climb, Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
@@ -211,10 +212,7 @@ class Climber:
             is_kept = self._kept.put(running)
             return Waiting(running.task or OTHER, calls, running.known)
         except StopIteration as done:
-            answer: Answer = done.value
-            object.__setattr__(
-                answer, "arm", self.arm
-            )  # nobody else has it yet, and a copy of so many fields takes long
+            answer: Answer = changed(done.value, arm=self.arm)
             return running.finished(answer.steps, answer)
         except ClimbError as error:
             return running.finished(error.steps, error=error)
