@@ -38,7 +38,7 @@ from cascade.corpora.writing import write_corpus
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
 from cascade.ledger.audit import AuditTables
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.policy.ratchet import ratcheted, steps_of
 
 ALPHA, RUN_LENGTH, TASKS = 0.02, 10_000, ("refund", "billing", "returns", "other")
@@ -236,7 +236,7 @@ class _Running:
     async def _at_one_step(self, client: Any) -> None:
         """Send batches until a step is taken. A new driver reads the step when it is made; one that is at work does every 5 s."""
         step, plan = step_in_force(self._policy, self._tables.ratchet(self._policy.name)), self._plan
-        ladder = ratcheted(make_plan(self._policy), step).policy
+        ladder = ratcheted(bind_policy(self._policy), step).policy
         is_enough = self._traffic.error(ladder, bad=True) <= self._limit
         before = len(self._alarms)
         async with AsyncCascade(self._path, client=client, ledger=self._ledger) as driver:
@@ -268,7 +268,7 @@ class _Running:
             self._quiet = 0
 
     def _stretch(self, bad: bool, step: int, answers: Sequence[Answer]) -> Stretch:
-        ladder = ratcheted(make_plan(self._policy), step).policy
+        ladder = ratcheted(bind_policy(self._policy), step).policy
         thresholds = ", ".join("never" if one.threshold is None else f"{one.threshold:g}" for one in ladder.ladder[:-1])
         wrong = sum(one.text is None or not one.text.startswith("the answer to") for one in answers)
         cost = sum(one.cost_nanousd for one in answers) / 1e9

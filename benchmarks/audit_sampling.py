@@ -26,14 +26,14 @@ from pathlib import Path
 from ledger import RequestEvents, disk_us, requests
 
 from cascade.core.auditing import LowestConfidence, lowest_draw, why_sampled
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Audit, Ledger
 from cascade.hooks import wait
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 
 BOUND_US = 50.0
 _WARM = 300
@@ -55,7 +55,7 @@ class SamplingCost:
     waits: tuple[float, ...]
 
 
-def _events(plan: Plan) -> Iterator[RequestEvents]:
+def _events(plan: BoundPolicy) -> Iterator[RequestEvents]:
     """The ledger benchmark's requests, with confidences that differ."""
     chance = random.Random(2)
     for events in requests(plan):
@@ -84,7 +84,7 @@ def sampling_cost(folder: Path, policy: Policy, audit: Audit, pairs: int) -> Sam
     sides: list[tuple[LedgerHook, Iterator[RequestEvents], list[float]]] = []
     writers = [open_ledger(folder / f"{named}-{side}.db", Ledger()) for side in ("off", "on")]
     for writer, own in zip(writers, (None, audit), strict=True):
-        plan = make_plan(policy.model_copy(update={"audit": own}))
+        plan = bind_policy(policy.model_copy(update={"audit": own}))
         sides.append((LedgerHook(writer, Ledger()), islice(_events(plan), pairs + _WARM), []))
     waits: list[float] = []
     for number in range(pairs + _WARM):

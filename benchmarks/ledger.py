@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, wait
@@ -38,8 +38,8 @@ from cascade.ledger.opening import open_ledger
 from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.writing.writer import Writer
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 
 BATCHED_US, COMMIT_US, STEPS_A_SECOND, COSTS_S = 60.0, 400.0, 40_000.0, 1.0
 REFERENCE_US = {"NORMAL": 25.0, "FULL": 143.0}
@@ -62,7 +62,7 @@ class RequestEvents:
     end: Ended
 
 
-def requests(plan: Plan) -> Iterator[RequestEvents]:
+def requests(plan: BoundPolicy) -> Iterator[RequestEvents]:
     """Endless requests, with one, two and three steps in turn."""
     ladder, usage = plan.policy.ladder, Usage(310, 49)
     verdict = Verdict("answered", 0.9, "self_reported", _TEXT[:200])
@@ -197,7 +197,7 @@ def writer_at(folder: Path, name: str, settings: Ledger) -> tuple[Writer, Ledger
     return writer, LedgerHook(writer, settings)
 
 
-def on_the_callers_thread(folder: Path, plan: Plan, settings: Ledger, count: int) -> tuple[float, float]:
+def on_the_callers_thread(folder: Path, plan: BoundPolicy, settings: Ledger, count: int) -> tuple[float, float]:
     """µs a step, p50: the hook, and bare sqlite3 (batched: one commit a request; commit: one a call and one at the end)."""
     commits = settings.durability == "commit"
     writer, hook = writer_at(folder, settings.durability, settings)
@@ -222,7 +222,7 @@ def on_the_callers_thread(folder: Path, plan: Plan, settings: Ledger, count: int
     return statistics.median(ours), statistics.median(theirs)
 
 
-def sustained(folder: Path, plan: Plan, rounds: int) -> tuple[float, float]:
+def sustained(folder: Path, plan: BoundPolicy, rounds: int) -> tuple[float, float]:
     """Steps per second, the best round of each: the ledger, and bare sqlite3 in transactions of 2,000 rows."""
     writer, hook = writer_at(folder, "sustained", Ledger())
     bare = Bare(folder / "bare-sustained.db", "NORMAL")
@@ -317,7 +317,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="folder for the ledgers (default: the system's temporary folder)")
     given = parser.parse_args()
     share = 10 if given.quick else 1
-    plan = make_plan(load_policy("default", environment={}))
+    plan = bind_policy(load_policy("default", environment={}))
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         disk, yardstick = disk_us(folder), Yardstick(folder)

@@ -27,7 +27,7 @@ import anthropic
 from cascade import Answer, AsyncCascade, load_policy
 from cascade.corpora import Item, read_corpus
 from cascade.emulator import Emulator
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.policy.shipped import find_corpus
 from cascade.replay import replay_item
 
@@ -115,7 +115,7 @@ async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[An
 
 def _truth(path: Path, items: Sequence[Item]) -> float:
     """The true saving per request against the baseline over all items, in USD at list prices."""
-    plan = make_plan(load_policy(path))
+    plan = bind_policy(load_policy(path))
     climbed = sum(replay_item(plan, item, cost_of="policy").cost_nanousd for item in items)
     alone = sum((item.replies["opus"].cost_usd or 0.0) for item in items)
     return (alone - climbed / 1e9) / len(items)

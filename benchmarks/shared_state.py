@@ -34,7 +34,7 @@ from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply
 from cascade.corpora.items import Corpus, RecordedUsage
 from cascade.emulator import Emulator
 from cascade.emulator.server import Tally
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 LIMIT_USD = 1.0
 MODELS = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5"}
@@ -174,7 +174,7 @@ class Stage:
 
     def billed_usd(self) -> float:
         """What the emulator has billed, by its own tally: every reply of a model has the same usage."""
-        plan, billed = make_plan(policy("prices")), 0
+        plan, billed = bind_policy(policy("prices")), 0
         for rung, rates in zip(plan.policy.ladder, plan.rates, strict=True):
             tally = self.emulator.billed.models.get(rung.model, Tally())
             one = Usage(input_tokens=INPUT, output_tokens=OUTPUT[rung.rung])

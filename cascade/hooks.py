@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Request
-from cascade.core.plans import Plan
 from cascade.core.policy import Rung
 from cascade.core.step_calls import FIRST_AUXILIARY
 from cascade.core.trail import Answer, Arm, Sample, Step
@@ -46,7 +46,7 @@ class Begun:
     shadows. `cache`: whether the response cache has its answer; None: it is not used.
     """
 
-    plan: Plan
+    plan: BoundPolicy
     request: Request
     task: str
     arm: Arm

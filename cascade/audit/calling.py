@@ -17,10 +17,10 @@ from typing import Protocol
 
 from cascade.budgets.gate import bound_of
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import AllRungsFailed
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.modes import NO_SLOT
-from cascade.core.plans import Plan
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.core.triage import Prompt
 from cascade.hooks import Begun, Calling, Ended
@@ -73,7 +73,7 @@ class AuditCaller:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BoundPolicy,
         writer: AuditWriter,
         providers: AsyncProviders,
         *,

@@ -9,12 +9,12 @@ from typing import Literal
 from cascade.audit.grading import judges_of
 from cascade.audit.judge import judge_prompt, judge_request
 from cascade.budgets.gate import bound_of
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Request
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.triage import Prompt, build_prompt
 from cascade.corpora.grading import judge_rung
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 __all__ = ["Cap", "cap_text", "daily_cap", "daily_note", "smallest_call", "smallest_call_usd"]
 
@@ -27,7 +27,7 @@ def daily_cap(policy: Policy) -> int | None:
     return None if daily is None else int(daily * 1_000_000_000)
 
 
-def smallest_call(plan: Plan) -> int:
+def smallest_call(plan: BoundPolicy) -> int:
     """The cap that has room for every kind of call that the audit makes, if prompts are short; in nano-USD.
 
     A shadow answer of the top rung may cost its `max_tokens`. Raises ConfigurationError for a judge that is not on the ladder.
@@ -43,13 +43,13 @@ def smallest_call(plan: Plan) -> int:
 
 def smallest_call_usd(policy: Policy) -> Decimal:
     """The same in USD: with less, `audit.daily_usd` grades nothing. Raises NoPrice."""
-    return Decimal(smallest_call(make_plan(policy))) / 1_000_000_000
+    return Decimal(smallest_call(bind_policy(policy))) / 1_000_000_000
 
 
 def daily_note(policy: Policy) -> str | None:
     """What is wrong with `audit.daily_usd`, if no call of the audit fits into it. Raises as `smallest_call_usd`."""
     cap = daily_cap(policy)
-    if cap is None or (smallest := smallest_call(make_plan(policy))) <= cap:
+    if cap is None or (smallest := smallest_call(bind_policy(policy))) <= cap:
         return None
     return (
         f"audit.daily_usd: no sample that needs a call is graded: one call may cost {_at_most(smallest)} USD, and the day's cap is"

@@ -28,7 +28,7 @@ from cascade.ledger.audit import AuditTables, Grading, Leased
 from cascade.ledger.opening import open_ledger, open_reader
 from cascade.ledger.stores import LedgerDown
 from cascade.logs import log_event
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.providers import AsyncProviders, Providers
 
 __all__ = ["AuditRun", "AuditSettings", "AuditWorker", "Stop"]
@@ -78,12 +78,12 @@ class AuditWorker:
         self._providers = AsyncProviders(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
         commits = policy.ledger.model_copy(update={"durability": "commit"})
         writer: AuditWriter = open_ledger(settings.ledger, commits)
-        caller = AuditCaller(make_plan(policy), writer, self._providers, clock=clock, wall=wall)
+        caller = AuditCaller(bind_policy(policy), writer, self._providers, clock=clock, wall=wall)
         self._together: BatchAuditCaller | None = None
         self._owner, self._lease_s = secrets.token_hex(8), lease_s(policy.deadline_s)
         if settings.batch:
             caller = self._together = BatchAuditCaller(
-                make_plan(policy, batch=True), writer, self._providers, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,
+                bind_policy(policy, batch=True), writer, self._providers, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,
                 models=Providers(policy.retry, batch_client, clock=clock, chance=random.Random()),  # noqa: S311 - jitter
                 folder=batches_folder(policy, settings.ledger), read=partial(open_reader, settings.ledger),
             )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from cascade.batch.calls import Stored
 from cascade.batch.items import Item
 from cascade.core.assisting import auxiliary_call
+from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
 from cascade.core.budgets import Refusal
 from cascade.core.changing import changed
 from cascade.core.climb import WHOLE, Climb, Observation, climb
@@ -22,7 +23,6 @@ from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
 from cascade.core.events import Ask, AskAuxiliary, AskJudge, AskReview, AskSamples, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER
 from cascade.core.prices import Rates
 from cascade.core.review import build_review_prompt
@@ -184,7 +184,7 @@ class Climber:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BoundPolicy,
         arm: Arm,
         look_up: LookUp,
         verify: Verifying,

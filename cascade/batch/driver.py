@@ -23,10 +23,10 @@ from cascade.batch.runs import Run, RunSettings
 from cascade.batch.sending import BatchSender
 from cascade.batch.spending import RunBudget
 from cascade.budgets.gate import Gate
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.events import Verify
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.modes import arm_of, unit_of
-from cascade.core.plans import Plan
 from cascade.core.policy import Rung
 from cascade.core.trail import Arm, CheckResult
 from cascade.core.triage import Prompt
@@ -59,8 +59,8 @@ class Means:
     all rungs that may be called, or raises for a missing key or package. `clock`: Unix seconds.
     """
 
-    plan: Plan
-    baseline: Plan
+    plan: BoundPolicy
+    baseline: BoundPolicy
     gate: Gate
     books: Books
     client_of: Callable[[Rung], Any]
@@ -103,7 +103,7 @@ class Driver:
         self._live: list[tuple[Item, Wanted]] = []
         self._recorded: set[str] = set()
 
-    def _climber(self, plan: Plan, arm: Arm) -> Climber:
+    def _climber(self, plan: BoundPolicy, arm: Arm) -> Climber:
         counts = self._budget.is_active
         return Climber(
             plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts, kept=self._kept

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from cascade.batch.climbing import Finished
 from cascade.batch.items import Item
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.estimates import baseline_estimate
 from cascade.core.modes import NO_SLOT
-from cascade.core.plans import Plan
 from cascade.core.prices import Rates
 from cascade.core.trail import LADDER_ARMS, Arm
 from cascade.hooks import Begun, Ended, Hook, begin, wait
@@ -39,7 +39,7 @@ class Books:
     wall: Callable[[], float]
     read: Callable[[], Reader] | None = None
 
-    def put(self, plan: Plan, arm: Arm, item: Item, ended: Finished) -> None:
+    def put(self, plan: BoundPolicy, arm: Arm, item: Item, ended: Finished) -> None:
         """Notify the hooks of an item. One that could not begin is not recorded, as live."""
         if ended.task is None or not self.hooks:
             return

@@ -16,7 +16,7 @@ from cascade.calibration.objectives import Budget, MinQuality, Objective, loss_o
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.search.frontier import Point, frontier, risk_path
 from cascade.calibration.search.levels import code_columns
-from cascade.core.plans import ReviewGate
+from cascade.core.bound_policy import ReviewGate
 from cascade.policy.editing import threshold_text
 from cascade.replay.columns import Columns, MappedColumns
 from cascade.replay.reviews import has_reviews

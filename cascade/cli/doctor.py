@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from cascade.cli.output import print_json, stdout, table
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import CascadeError
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.ledger.reading import address_of, display_address, reading
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.providers import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.response_cache import check_cache
 from cascade.state.opening import check_state
@@ -49,7 +49,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     name = policy_name or default_policy()
     try:
         policy = load_policy(name)
-        plan = make_plan(policy)
+        plan = bind_policy(policy)
     except CascadeError as problem:
         findings.append(Finding("policy", "missing", str(problem), "fix it, then `cascade policy check`"))
     else:
@@ -71,7 +71,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     return _EXIT[missing[0].blame] if missing else 0
 
 
-def _policy(policy: Policy, plan: Plan) -> Finding:
+def _policy(policy: Policy, plan: BoundPolicy) -> Finding:
     found = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
     if plan.stale:
         return Finding("policy", "warning", f"{found}: {', '.join(plan.stale)} changed", "cascade policy check")
@@ -150,7 +150,7 @@ _APIS = {"anthropic": "the Messages API", "openai": "chat completions"}
 _PATHS = {"anthropic": "without /v1", "openai": "with /v1"}
 
 
-def _endpoints(plan: Plan) -> list[Finding]:
+def _endpoints(plan: BoundPolicy) -> list[Finding]:
     """Every endpoint that the policy's models are at, those that vote and those that summarise among them."""
 
     def endpoint(rung: Rung) -> tuple[str, str, str]:

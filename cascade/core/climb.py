@@ -24,6 +24,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy, Checks
 from cascade.core.budgets import Refusal, usd_text
 from cascade.core.carrying import check_carried
 from cascade.core.changing import changed
@@ -35,7 +36,6 @@ from cascade.core.events import Event, Finish, Taken, Taking
 from cascade.core.handoff import Passing, carry_out, passing_of
 from cascade.core.messages import Failure, Request
 from cascade.core.notes import told, told_of_choice
-from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.review import ask_review, may_review, needs_review
@@ -97,7 +97,7 @@ WHOLE = Reading()
 
 
 def climb(
-    plan: Plan,
+    plan: BoundPolicy,
     request: Request,
     *,
     checks: tuple[BoundCheck, ...] = (),
@@ -236,7 +236,7 @@ def _rejected(failure: Failure, steps: tuple[Step, ...]) -> UpstreamRejected:
 
 
 def _may_decide_early(
-    reading: Reading, plan: Plan, request: Request, task: str, checks: Checks, index: int
+    reading: Reading, plan: BoundPolicy, request: Request, task: str, checks: Checks, index: int
 ) -> _Early | None:
     """What the first tokens of this rung's reply may decide; None if the reply is read whole."""
     if not reading.early:
@@ -317,7 +317,7 @@ def _as_it_is(top: int, request: Request, last: Step) -> Step | None:
 
 def _exhausted(
     answer: Callable[[tuple[Step, ...], Step | None, Degraded], Answer],
-    plan: Plan,
+    plan: BoundPolicy,
     request: Request,
     reading: Reading,
     steps: tuple[Step, ...],
@@ -354,7 +354,7 @@ def _detail(step: Step) -> str:
 
 
 def _answer(
-    plan: Plan,
+    plan: BoundPolicy,
     request: Request,
     match: Match,
     told: Callable[[tuple[Step, ...], Step | None], tuple[str, ...]],

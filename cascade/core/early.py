@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from cascade.core.bound_policy import Checks
 from cascade.core.messages import Request, Usage
-from cascade.core.plans import Checks
 from cascade.core.policy import Policy
 
 __all__ = ["can_close", "can_refuse", "can_ship", "closed_usage", "position_of"]

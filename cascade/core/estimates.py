@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
 from cascade.core.step_calls import bare_step
@@ -16,7 +16,7 @@ from cascade.core.triage import triage_tokens
 __all__ = ["baseline_estimate", "baseline_usage"]
 
 
-def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None:
+def baseline_estimate(plan: BoundPolicy, baseline: Rates, answer: Answer) -> int | None:
     """What the baseline alone might have cost, in nano-USD, from the tokens of the prompt and the shipped answer.
 
     If the top rung answered, its usage is the baseline's. Otherwise the tokens that triage adds are subtracted. None if

@@ -17,9 +17,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cascade.core.bound_policy import BoundPolicy, Checks
 from cascade.core.budgets import Refusal
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Checks, Plan
 from cascade.core.policy import OTHER, Samples
 from cascade.core.prepared import AuxiliaryKind
 from cascade.core.prices import Rates
@@ -186,7 +186,7 @@ class Taking:
     `early`: whether the step may be decided at the reply's first tokens.
     """
 
-    plan: Plan
+    plan: BoundPolicy
     request: Request
     task: str
     checks: Checks

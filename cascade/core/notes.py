@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.context import Context
 from cascade.core.handoff import Passing, told_of
 from cascade.core.messages import Request
-from cascade.core.plans import Plan
 from cascade.core.tools import forced, takes_forced
 from cascade.core.trail import Step
 
@@ -24,7 +24,7 @@ def told(
     return notes if passing is None or shipped is None else (*notes, *told_of(shipped))
 
 
-def told_of_choice(plan: Plan, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:
+def told_of_choice(plan: BoundPolicy, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:
     """What the caller is told of a forced tool choice: which models could not be made to keep it."""
     if not forced(request):
         return ()

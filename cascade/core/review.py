@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy, ReviewGate
 from cascade.core.budgets import Refusal
 from cascade.core.decision import Situation, own_reason
 from cascade.core.events import AskReview, Event, Sent, Taking
 from cascade.core.messages import Block, Failure, Reply, Request
-from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Policy
 from cascade.core.shown import shown
 from cascade.core.text.parsing import is_unicode, parse
@@ -57,13 +57,13 @@ _OWN = frozenset({"self_reported", "calibrated"})
 _KINDS = {"max_tokens": "truncated", "refusal": "refused", "model_context_window_exceeded": "overflow"}
 
 
-def may_review(plan: Plan, task: str, index: int) -> bool:
+def may_review(plan: BoundPolicy, task: str, index: int) -> bool:
     """Whether answers of the rung at `index` to this task may be reviewed, at some confidence."""
     gate = plan.review_of(task)
     return gate is not None and index < gate.index
 
 
-def needs_review(plan: Plan, task: str, step: Step, situation: Situation) -> ReviewGate | None:
+def needs_review(plan: BoundPolicy, task: str, step: Step, situation: Situation) -> ReviewGate | None:
     """The gate by which this step's answer is read before it ships; None if it ships, or climbs, without.
 
     Not where the answer climbs in any case, where it has no confidence of its own (calls of tools, the agreement of samples
@@ -119,7 +119,7 @@ def _reviewed(gate: ReviewGate, step: Step, review: Review) -> Step:
     )
 
 
-def read_review(plan: Plan, reviewer: int, outcome: Reply | Failure) -> Review:
+def read_review(plan: BoundPolicy, reviewer: int, outcome: Reply | Failure) -> Review:
     """What the rung at `reviewer` said. Prose, a truncated reply and a failed call say nothing of the answer."""
     rung = plan.policy.ladder[reviewer]
     accepted, reason, kind, detail = None, "", "failed", ""

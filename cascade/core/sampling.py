@@ -10,6 +10,7 @@ from collections.abc import Generator, Hashable, Sequence
 from dataclasses import replace
 
 from cascade.core import prices
+from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy, Checks
 from cascade.core.budgets import Refusal
 from cascade.core.decision import Call
 from cascade.core.events import (
@@ -29,7 +30,6 @@ from cascade.core.events import (
 )
 from cascade.core.grouping import groups_of, read_groups
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.tools import last_words, read_tools
@@ -90,7 +90,7 @@ def _rejected(outcome: Outcome | Refusal) -> Failure | None:
 
 
 def step_of(
-    plan: Plan, request: Request, index: int, outcome: Outcome, checks: Checks, variant: Variant | None = None
+    plan: BoundPolicy, request: Request, index: int, outcome: Outcome, checks: Checks, variant: Variant | None = None
 ) -> Step:
     """The outcome of a call as a step: verdict, functions among the checks, and cost. `variant`: of a sample."""
     if isinstance(outcome, Recorded):
@@ -119,7 +119,7 @@ def step_of(
     return _priced(plan, index, outcome, variant, verdict)
 
 
-def _priced(plan: Plan, index: int, outcome: Outcome, variant: Variant | None, verdict: Verdict) -> Step:
+def _priced(plan: BoundPolicy, index: int, outcome: Outcome, variant: Variant | None, verdict: Verdict) -> Step:
     """The outcome of a call as a step with this verdict."""
     rung = plan.policy.ladder[index]
     model = rung.model if variant is None else asked_as(rung, variant).model

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar
 
+from cascade.core.bound_policy import Accept
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
-from cascade.core.plans import Accept
 from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
 from cascade.engine.response_types import response_type

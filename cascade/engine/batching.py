@@ -17,16 +17,16 @@ from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.recording import Books
 from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, is_begun, make_run, new_run_id
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.budgets import usd_text
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
-from cascade.core.plans import Plan
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskArguments, AskOptions, Prompt
 from cascade.engine.response_types import response_type
 from cascade.engine.runtime import Runtime
+from cascade.policy.binding import bind_baseline, bind_policy, called_rungs
 from cascade.policy.checks import CallerCheck, bind_callables
-from cascade.policy.plans import baseline_plan, called_rungs, make_plan
 from cascade.policy.ratchet import ratcheted
 from cascade.providers import Providers
 
@@ -267,8 +267,8 @@ def open_batch(
 def _means(
     runtime: Runtime, providers: Providers, settings: RunSettings, caller: CallerChecks, options: BatchOptions
 ) -> Means:
-    whole = make_plan(settings.policy, batch=True)
-    plan, baseline = ratcheted(whole, settings.ratchet), baseline_plan(whole)
+    whole = bind_policy(settings.policy, batch=True)
+    plan, baseline = ratcheted(whole, settings.ratchet), bind_baseline(whole)
     now, deadline_s = runtime.options.clock, settings.policy.deadline_s
     means = Means(
         plan, baseline, runtime.gate, _books(runtime, baseline), providers.client_of,
@@ -280,13 +280,13 @@ def _means(
     return means if wait is None else replace(means, wait=wait)
 
 
-def _prepare(providers: Providers, settings: RunSettings, baseline: Plan) -> None:
+def _prepare(providers: Providers, settings: RunSettings, baseline: BoundPolicy) -> None:
     """Make the clients of the rungs that may be called, those of other vendors among them: a run that began may not end without one."""
     climbed = called_rungs(settings.policy) if settings.mode == "enforce" else ()
     providers.prepare((*baseline.policy.ladder, *climbed))
 
 
-def _books(runtime: Runtime, baseline: Plan) -> Books:
+def _books(runtime: Runtime, baseline: BoundPolicy) -> Books:
     ledger = runtime.ledger()
     flush, read = (_nothing, None) if ledger is None else (partial(ledger[0], _FLUSH_S), ledger[1])
     return Books(runtime.hooks, baseline.rates[0], flush, runtime.log_hook_failure, runtime.options.wall, read)

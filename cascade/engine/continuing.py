@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.decision import Start
 from cascade.core.loops import (
     CALLS,
@@ -36,7 +37,6 @@ from cascade.core.loops import (
     warm_note,
 )
 from cascade.core.messages import Message, Request
-from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy
 from cascade.core.policy.operations import Sticky
 from cascade.core.trail import NATURAL, Answer, Step
@@ -206,7 +206,7 @@ def recall(state: State, place: Place) -> Recalled:
     return Recalled(asked, by_session, floor)
 
 
-def start_of(place: Place, recalled: Recalled, request: Request, plan: Plan) -> Start:
+def start_of(place: Place, recalled: Recalled, request: Request, plan: BoundPolicy) -> Start:
     """Where the climb begins, the floor of its answer, and what the caller is told of both. The baseline alone has one place."""
     policy = plan.policy
     if policy.top == 0:
@@ -251,7 +251,7 @@ def _index_of(policy: Policy, rung: str) -> int | None:
     return next((index for index, one in enumerate(policy.ladder) if one.rung == rung), None)
 
 
-def _highest(plan: Plan, request: Request, index: int) -> int:
+def _highest(plan: BoundPolicy, request: Request, index: int) -> int:
     """The highest rung that this loop may be moved to: the task's ceiling, but never below the rung that asked."""
     policy = plan.policy
     if all(task.ceiling is None for task in policy.tasks):
@@ -282,7 +282,7 @@ def _shown(ids: Sequence[str]) -> str:
     return plain if len(ids) == 1 else f"{plain} and {len(ids) - 1} more"
 
 
-def _warm_note(plan: Plan, request: Request, asked: Memo, index: int) -> str:
+def _warm_note(plan: BoundPolicy, request: Request, asked: Memo, index: int) -> str:
     newest: list[Any] = []
     for message in reversed(request.messages):
         if message.get("role") == "assistant":

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy.certificate import Escalation
 from cascade.forks import renew_in_children
 from cascade.ledger.audit import Ratchet
@@ -33,7 +33,7 @@ class RatchetInForce:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BoundPolicy,
         read: Callable[[], Ratchet | None],
         expect: Callable[[Escalation], None],
         now: float,
@@ -59,7 +59,7 @@ class RatchetInForce:
         self._lock = threading.Lock()
         self._reading: threading.Thread | None = None
 
-    def plan(self, now: float) -> Plan:
+    def plan(self, now: float) -> BoundPolicy:
         """The plan in force. `now`: seconds on the driver's clock, which decides when the step is read again."""
         if now >= self._next:
             self._start(now)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import AllRungsFailed, CascadeError, UpstreamRejected
 from cascade.core.messages import Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung
 from cascade.core.policy.operations import Ledger
 from cascade.core.signals import Signals
@@ -70,7 +70,7 @@ class RelayEnd:
 class _Priced:
     """A model, as its requests are recorded."""
 
-    plan: Plan
+    plan: BoundPolicy
     rung: Rung
     is_known: bool
 
@@ -146,7 +146,7 @@ class RelayRecorder:
         rung = Rung.model_construct(rung=RELAY, model=model, max_tokens=1)
         policy = Policy.model_construct(None, version=1, name=RELAY, ladder=(rung,))
         vars(policy)["hash"] = RELAY  # there is no document to hash
-        return _Priced(Plan(policy, (rates,), Signals(policy, compile_blind), {}, ()), rung, is_known)
+        return _Priced(BoundPolicy(policy, (rates,), Signals(policy, compile_blind), {}, ()), rung, is_known)
 
     def notify_begin(self, begun: Begun) -> Tracks:
         """Notify all hooks that a request begins."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
+from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
 from cascade.core.climb import WHOLE, Climb, Reading, climb
 from cascade.core.decision import Start
 from cascade.core.early import can_refuse
@@ -20,7 +21,6 @@ from cascade.core.equal_requests import is_cached
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
-from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.policy.operations import Mode
@@ -38,10 +38,10 @@ from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
 from cascade.ledger.stores import Reader
 from cascade.logs import log_event, warn_caller
+from cascade.policy.binding import bind_baseline, bind_policy
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import baseline_plan, make_plan
 from cascade.response_cache import open_cache
 from cascade.response_cache.identities import policy_identities
 from cascade.state.opening import open_state
@@ -80,7 +80,7 @@ class RequestContext:
     """
 
     request: Request
-    plan: Plan
+    plan: BoundPolicy
     arm: Arm
     slot: int
     started: float
@@ -115,8 +115,8 @@ class Runtime:
         chosen = default_policy() if policy is None else policy
         self.policy = chosen if isinstance(chosen, Policy) else load_policy(chosen)
         self.options = options
-        self.plan = make_plan(self.policy)
-        self.baseline = baseline_plan(self.plan)
+        self.plan = bind_policy(self.policy)
+        self.baseline = bind_baseline(self.plan)
         self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
@@ -185,7 +185,7 @@ class Runtime:
             on_end=arguments.on_end,
         )  # fmt: skip
 
-    def _plan_of(self, arm: Arm, now: float) -> Plan:
+    def _plan_of(self, arm: Arm, now: float) -> BoundPolicy:
         if arm != "cascade":
             return self.baseline
         return self.plan if self.ratchet is None else self.ratchet.plan(now)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
+from cascade.core.bound_policy import BoundCheck
 from cascade.core.errors import MissingExtra, PolicyError, RequestError
-from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check
 from cascade.core.text.parsing import is_visible
 from cascade.core.verification import Verifier

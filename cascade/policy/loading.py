@@ -17,9 +17,9 @@ from cascade.core.policy.checks import REVIEW, REVIEW_KEYS
 from cascade.core.policy.samples import ORDERS
 from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
+from cascade.policy.binding import binding_faults
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 from cascade.policy.nodes import Node
-from cascade.policy.plans import binding_faults
 from cascade.policy.prompts import read_prompts
 from cascade.policy.shipped import names, shipped
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation, PathStep
 from cascade.core.policy.ladder import NEVER
@@ -35,7 +35,7 @@ def step_in_force(policy: Policy, certificate: str, step: int) -> int:
     return min(step, steps_of(policy)) if certificate == certificate_digest(policy) else 0
 
 
-def ratcheted(plan: Plan, step: int) -> Plan:
+def ratcheted(plan: BoundPolicy, step: int) -> BoundPolicy:
     """The plan of the policy as written, at this step; the plan itself at step 0.
 
     Its policy keeps the hash of the one as written. Its answers are uncertified: an alarm has shown that the certificate

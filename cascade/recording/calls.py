@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.context import every_prepare, summarisers
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.envelope import EnvelopeReader
@@ -28,7 +28,7 @@ from cascade.core.triage import Prompt, build_prompt, triage_name, wants_triage
 from cascade.core.verdicts import read_reply
 from cascade.core.verification import Verifier
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
-from cascade.policy.plans import baseline_rung, make_plan
+from cascade.policy.binding import baseline_rung, bind_policy
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.recording.samples import SampleId, prompt_hash, samples_of
 from cascade.replay.reviews import gates_at, has_reviews, refuse_voted_reviews
@@ -124,7 +124,7 @@ class RecordingPlan:
 
     respondents: tuple[Respondent, ...]
     baseline: str
-    plan: Plan
+    plan: BoundPolicy
     samples: Mapping[tuple[str, str], tuple[Respondent, ...]] = field(
         default_factory=dict[tuple[str, str], "tuple[Respondent, ...]"]
     )
@@ -180,7 +180,7 @@ def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: s
     `baseline`: a rung's name or a model; None: the top rung. Raises PolicyError if the policy cannot be used,
     ConfigurationError for a rung that is not on the ladder or a baseline without a price.
     """
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     refuse_voted_reviews(plan)
     if summarisers(policy):
         hint = "record with a copy of the policy without it; a replay takes no notice of `prepare`"
@@ -203,7 +203,7 @@ def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: s
     return RecordingPlan((*respondents, separate), BASELINE, plan, samples)
 
 
-def _sampled(plan: Plan, respondents: tuple[Respondent, ...]) -> dict[tuple[str, str], tuple[Respondent, ...]]:
+def _sampled(plan: BoundPolicy, respondents: tuple[Respondent, ...]) -> dict[tuple[str, str], tuple[Respondent, ...]]:
     policy = plan.policy
     found: dict[tuple[str, str], tuple[Respondent, ...]] = {}
     prompts = {triage_name(policy): prompt_hash(policy, 0, Variant())}
@@ -228,7 +228,7 @@ def _sampled(plan: Plan, respondents: tuple[Respondent, ...]) -> dict[tuple[str,
 
 def plain_respondent(policy: Policy, rung: str, name: str) -> Respondent:
     """A rung or a model with a plain prompt, whatever its place. A model gets the top rung's max_tokens."""
-    return _plain(policy, rung, name, make_plan(policy).repair)
+    return _plain(policy, rung, name, bind_policy(policy).repair)
 
 
 def _plain(policy: Policy, wanted: str, name: str, repair: Repair | None) -> Respondent:

@@ -17,9 +17,9 @@ from math import sqrt
 from typing import Any, Self, cast
 
 from cascade.core import grouping
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.grouping import build_judge_prompt, groups_of, read_groups
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.plans import Plan
 from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
 from cascade.corpora.items import Item, Manifest, RecordedGroups, RecordedReply
@@ -118,7 +118,7 @@ class SameJudgeReport:
 class Grouper:
     """Groups answers by calling the first rung. Groupings are kept in the journal, so none is paid for twice."""
 
-    def __init__(self, plan: Plan, journal: Journal, call: Call) -> None:
+    def __init__(self, plan: BoundPolicy, journal: Journal, call: Call) -> None:
         self.plan, self._journal, self._call = plan, journal, call
         policy = plan.policy
         self.respondent = Respondent(SAME_JUDGE, policy, 0, plan.rates[0], plan.repair)
@@ -221,7 +221,7 @@ def prefixes(texts: Sequence[str | None], agree: int) -> Iterator[tuple[int, ...
             yield answered
 
 
-def agreeing_texts(plan: Plan, task: str, samples: Iterable[RecordedReply]) -> list[str | None]:
+def agreeing_texts(plan: BoundPolicy, task: str, samples: Iterable[RecordedReply]) -> list[str | None]:
     """The answer of each sample; None if it agrees with nothing: as a replay has it, with the recorded results of checks."""
     checks = plan.checks_for(task)
     texts: list[str | None] = []
@@ -241,7 +241,7 @@ def judge_hash() -> str:
     return hashlib.sha256(grouping.RULES.encode()).hexdigest()
 
 
-def group_key(plan: Plan, request: Request, answers: Sequence[str]) -> str:
+def group_key(plan: BoundPolicy, request: Request, answers: Sequence[str]) -> str:
     """What the journal finds a grouping by: a hash of what the judge is asked, and of the model."""
     prompt = build_judge_prompt(plan.policy, request, answers)
     asked = [prompt.rung.model, prompt.rung.base_url, prompt.max_tokens, prompt.system, prompt.messages]

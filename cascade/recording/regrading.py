@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import CorpusError
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.corpora.grading import bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Corpus, Item, Manifest, RecordedReply
@@ -107,7 +107,7 @@ def sample_keys(manifest: Manifest, own: SampleId, item: str, rung: str, reply: 
     return keys
 
 
-def entries_from_corpus(kept: Corpus, plan: Plan) -> Iterator[dict[str, Any]]:
+def entries_from_corpus(kept: Corpus, plan: BoundPolicy) -> Iterator[dict[str, Any]]:
     """The replies of a complete recording as journal entries, with groupings and reviews of answers, and results of checks."""
     own = own_sample(plan.policy)
     commands: dict[str, str] = recorded_hashes(kept.manifest).get("checks") or {}
@@ -133,7 +133,7 @@ def _checked(item: str, sample: RecordedReply, commands: Mapping[str, str]) -> I
             yield check_entry(name, commands[name], item, str(sample.answer), result)
 
 
-def _grouped(plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:
+def _grouped(plan: BoundPolicy, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:
     samples, request = reply.every, request_of(item)
     for one in reply.groups or ():
         key = group_key(plan, request, [str(samples[place].answer) for place in one.of])
@@ -143,7 +143,7 @@ def _grouped(plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str,
         yield grouping_entry(key, groups, one.usage, round((one.cost_usd or 0) * 1e9))
 
 
-def _reviewed(kept: Corpus, plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:
+def _reviewed(kept: Corpus, plan: BoundPolicy, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:
     """The review of an answer, if the reviewer would be asked in the same way now."""
     review, names = reply.review, [rung.rung for rung in plan.policy.ladder]
     if review is None or review.rung not in names or reply.answer is None:

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.plans import Plan
 from cascade.core.review import RULES, build_review_prompt, read_review
 from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
@@ -42,7 +42,7 @@ class ReviewCounts:
 class Reviewer:
     """Has answers reviewed. Reviews are kept in the journal, so none is paid for twice."""
 
-    def __init__(self, plan: Plan, journal: Journal, call: Call) -> None:
+    def __init__(self, plan: BoundPolicy, journal: Journal, call: Call) -> None:
         self._plan, self._journal, self._call = plan, journal, call
 
     async def review(self, item: str, request: Request, answer: str, index: int) -> bool:
@@ -80,7 +80,7 @@ class Reviewer:
         return ReviewCounts(found[True], found[False], found[None], failed + sum(map(paid_for, entries)))
 
 
-def reviewable(plan: Plan, task: str, reply: RecordedReply) -> str | None:
+def reviewable(plan: BoundPolicy, task: str, reply: RecordedReply) -> str | None:
     """The answer of a rung below the top if it passes every other check and has a confidence; None if a gate never reads it."""
     checks = plan.checks_for(task)
     verdict = apply_checks(recorded_verdict(reply, triage=True), checks.functions, None)
@@ -93,13 +93,13 @@ def _asked(prompt: Prompt) -> list[Any]:
     return [rung.model, rung.base_url, prompt.max_tokens, rung.effort, rung.thinking and str(rung.thinking)]
 
 
-def review_hash(plan: Plan, index: int) -> str:
+def review_hash(plan: BoundPolicy, index: int) -> str:
     """SHA-256 of how the rung at `index` is asked for a review: with other rules or settings its reviews no longer hold."""
     prompt = build_review_prompt(plan.policy, index, Request(()), "")
     return hashlib.sha256(json.dumps([*_asked(prompt), RULES]).encode()).hexdigest()
 
 
-def review_key(plan: Plan, request: Request, answer: str, index: int) -> str:
+def review_key(plan: BoundPolicy, request: Request, answer: str, index: int) -> str:
     """What the journal finds a review by: a hash of what the reviewer is asked."""
     prompt = build_review_prompt(plan.policy, index, request, answer)
     return hashlib.sha256(json.dumps([*_asked(prompt), prompt.system, prompt.messages]).encode()).hexdigest()

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import CorpusError
-from cascade.core.plans import Plan
 from cascade.core.policy.samples import Same
 from cascade.core.trail import VerdictKind
 from cascade.corpora.items import Manifest
@@ -65,7 +65,7 @@ class PolicyMapping:
     samples of every rung below the top, compared in this way, so that other votes can be tried on them.
     """
 
-    plan: Plan
+    plan: BoundPolicy
     rungs: tuple[str, ...]
     cost_of: CostOf = "recorded"
     same: Same | None = None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
@@ -29,7 +30,6 @@ from cascade.core.events import (
 )
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.requests import read_messages
@@ -98,7 +98,7 @@ def recorded_verdict(reply: RecordedReply, *, triage: bool, in_vote: bool = Fals
 
 
 def replay_item(
-    plan: Plan,
+    plan: BoundPolicy,
     item: Item,
     *,
     cost_of: CostOf = "recorded",
@@ -130,7 +130,12 @@ def replay_item(
 
 
 def recorded_step(
-    plan: Plan, item: Item, index: int, task: str, rungs: Sequence[str] | None = None, cost_of: CostOf = "recorded"
+    plan: BoundPolicy,
+    item: Item,
+    index: int,
+    task: str,
+    rungs: Sequence[str] | None = None,
+    cost_of: CostOf = "recorded",
 ) -> Step:
     """The step that the rung at `index` takes for an item, with its samples if it is asked more than once.
 
@@ -151,7 +156,7 @@ def recorded_step(
 class _Recording:
     """Answers what the climb asks for from one item."""
 
-    def __init__(self, plan: Plan, item: Item, cost_of: CostOf, rungs: Sequence[str] | None) -> None:
+    def __init__(self, plan: BoundPolicy, item: Item, cost_of: CostOf, rungs: Sequence[str] | None) -> None:
         self._plan, self._item = plan, item
         self._cost_of: CostOf = cost_of
         self._rungs = rungs or tuple(rung.rung for rung in plan.policy.ladder)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.early import can_close, can_ship
 from cascade.core.messages import Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.corpora.items import RecordedReply
 from cascade.replay.arrays import np
@@ -66,7 +66,7 @@ def early_rungs(policy: Policy) -> tuple[bool, ...]:
     return (*(is_on for _ in policy.ladder[:-1]), False)
 
 
-def has_effect(plan: Plan, tasks: Iterable[str]) -> bool:
+def has_effect(plan: BoundPolicy, tasks: Iterable[str]) -> bool:
     """Whether early stop decides a step of one of these tasks."""
     policy = plan.policy
     return policy.early_stop and any(

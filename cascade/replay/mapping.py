@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.models import identify
-from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy, Rung, Samples, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
 from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.items import LadderEntry, Manifest
-from cascade.policy.plans import bound_keys, make_plan
+from cascade.policy.binding import bind_policy, bound_keys
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.replay.columns import PolicyMapping
 
@@ -97,7 +97,7 @@ def own_mapping(
     )
     why = "--reprice" if reprice else "--early-stop" if early_stop else None
     rates = tuple(_UNPRICED if why is None else _list_price(rung, why) for rung in ladder)
-    plan = Plan(policy, rates, Signals(policy, _compile_nothing), {}, (), keys=bound_keys(policy))
+    plan = BoundPolicy(policy, rates, Signals(policy, _compile_nothing), {}, (), keys=bound_keys(policy))
     return PolicyMapping(plan, rungs, "policy" if reprice else "recorded")
 
 
@@ -121,7 +121,7 @@ def mapping_of(
 
     `samples` replace the policy's, by rung. `early_stop` turns that on, whatever the policy says.
 
-    Raises CorpusError if a rung of the policy was not recorded, and whatever `make_plan` raises.
+    Raises CorpusError if a rung of the policy was not recorded, and whatever `bind_policy` raises.
     """
     names = tuple(rung.rung for rung in policy.ladder)
     rungs = tuple(_match(policy, rung, manifest) for rung in policy.ladder)
@@ -136,7 +136,7 @@ def mapping_of(
         policy = _overridden(policy, *_split_overrides(overrides, names), samples or {})
     if early_stop and not policy.early_stop:
         policy = policy.model_copy(update={"early_stop": True})
-    return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
+    return PolicyMapping(bind_policy(policy), rungs, "policy" if reprice else "recorded")
 
 
 @dataclass(frozen=True, slots=True)

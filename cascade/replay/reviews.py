@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import ConfigurationError
-from cascade.core.plans import Plan
 from cascade.core.policy import OTHER
 from cascade.corpora.items import RecordedReply, RecordedReview
 from cascade.replay.arrays import ColumnBuilder, np
@@ -79,18 +79,18 @@ class Reviews:
         }
 
 
-def gates_at(plan: Plan, task: str, index: int) -> tuple[int, float] | None:
+def gates_at(plan: BoundPolicy, task: str, index: int) -> tuple[int, float] | None:
     """The reviewer's index and the gate's `below`, for an answer of the rung at `index`; None if none reviews it."""
     gate = plan.review_of(task)
     return (gate.index, gate.below) if gate is not None and index < gate.index else None
 
 
-def has_reviews(plan: Plan) -> bool:
+def has_reviews(plan: BoundPolicy) -> bool:
     """Whether answers to some requests are reviewed."""
     return plan.shared_review is not None or bool(plan.reviews)
 
 
-def refuse_voted_reviews(plan: Plan) -> None:
+def refuse_voted_reviews(plan: BoundPolicy) -> None:
     """Raises ConfigurationError for a gate over a rung that is asked more than once: its samples have no reviews."""
     policy = plan.policy
     asked = {
@@ -134,7 +134,7 @@ def no_review_cost(rung: str, cost_of: CostOf) -> str:
 class ReviewsBuilder:
     """Builds the reviews of one rung of a plan. `rungs`: the corpus's names of the plan's rungs."""
 
-    def __init__(self, plan: Plan, index: int, rungs: Sequence[str], cost_of: CostOf) -> None:
+    def __init__(self, plan: BoundPolicy, index: int, rungs: Sequence[str], cost_of: CostOf) -> None:
         self._plan, self._index, self._rungs = plan, index, rungs
         self._cost_of: CostOf = cost_of
         self._gates: dict[str, tuple[int, float] | None] = {}

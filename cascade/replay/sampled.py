@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import CorpusError
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.policy.samples import Same
@@ -57,7 +57,7 @@ _ERROR, _OVERFLOW, _DISAGREEMENT = (REASONS.index(reason) for reason in ("error"
 class SamplesBuilder:
     """Builds the sample columns of one rung of a plan, for these ways to compare answers."""
 
-    def __init__(self, plan: Plan, index: int, sames: Sequence[Same], cost_of: CostOf) -> None:
+    def __init__(self, plan: BoundPolicy, index: int, sames: Sequence[Same], cost_of: CostOf) -> None:
         self._plan, self._index = plan, index
         self._cost_of: CostOf = cost_of
         self._keys = {str(same): plan.keys.get(str(same)) or key_function(same) for same in sames}
@@ -146,7 +146,7 @@ class _Place:
         return {name: builder.array() for name, builder in self._builders.items() if builder is not None}
 
 
-def _variants_of(plan: Plan, index: int) -> dict[str, Variant]:
+def _variants_of(plan: BoundPolicy, index: int) -> dict[str, Variant]:
     """The variants of the rung at `index` by name, for their prices."""
     own, policy = triage_name(plan.policy), plan.policy
     rung = policy.ladder[index]
@@ -154,7 +154,7 @@ def _variants_of(plan: Plan, index: int) -> dict[str, Variant]:
     return {variant.label(own): variant for samples in found for variant in samples.variants}
 
 
-def _state_of(plan: Plan, reply: RecordedReply, task: str) -> tuple[int, str | None]:
+def _state_of(plan: BoundPolicy, reply: RecordedReply, task: str) -> tuple[int, str | None]:
     """What a sample is to a vote, and its answer's text if it can agree."""
     if not reply.has_answer and reply.failed is None:
         return NO_TEXT, None
@@ -180,7 +180,7 @@ _NOT_VOTED = (False, 0, -1, 0, 0, False, None, 0.0, 0, 0)
 class JudgedVotes:
     """Votes taken item by item while a corpus is read; the steps are the live rule's own."""
 
-    def __init__(self, plan: Plan, index: int, rungs: Sequence[str], cost_of: CostOf) -> None:
+    def __init__(self, plan: BoundPolicy, index: int, rungs: Sequence[str], cost_of: CostOf) -> None:
         self._plan, self._index, self._rungs = plan, index, rungs
         self._cost_of: CostOf = cost_of
         self._rows: list[tuple[Any, ...]] = []

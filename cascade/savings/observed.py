@@ -21,7 +21,7 @@ from cascade.core.prices import Rates
 from cascade.core.trail import LADDER_ARMS
 from cascade.ledger.records import OutcomeBody, StepBody
 from cascade.ledger.requests import RequestRecord
-from cascade.policy.plans import baseline_rung
+from cascade.policy.binding import baseline_rung
 from cascade.savings.bill import uncached
 from cascade.savings.mixes import Mix
 from cascade.savings.month import PricedWorkload, price_workload, rounded

@@ -19,7 +19,7 @@ from cascade.core.messages import Usage
 from cascade.core.models import identify
 from cascade.core.policy import Policy, Price, Rung
 from cascade.core.prices import Rates, RateTier
-from cascade.policy.plans import called_rungs
+from cascade.policy.binding import called_rungs
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.savings.usage import SIZE_STEP, Slice
 

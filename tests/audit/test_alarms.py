@@ -20,8 +20,8 @@ from cascade.audit.drift import Drift, Rate
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Mark, Ratchet
+from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import certificate_digest
-from cascade.policy.plans import make_plan
 from cascade.policy.ratchet import steps_of
 from tests.audit.listeners import HEARD, LET_GO
 from tests.audit.samples import graded, put
@@ -276,7 +276,7 @@ def test_a_target_that_hangs_does_not_stop_the_audit(address: str) -> None:
 def test_a_notify_that_cannot_be_used_is_refused_with_the_policy() -> None:
     """By `policy check`, before an alarm needs it."""
     with pytest.raises(PolicyError, match=r"audit\.notify"):
-        make_plan(ladder(audit={"notify": ["tests.audit.listeners:not_there"]}))
+        bind_policy(ladder(audit={"notify": ["tests.audit.listeners:not_there"]}))
 
 
 SHOWN = SOUND + "audit: {on_alarm: ratchet, arl: 100}\n"

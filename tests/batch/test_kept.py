@@ -16,8 +16,8 @@ from cascade.core.budgets import Refusal
 from cascade.core.events import Verify
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.trail import CheckResult
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import parse_policy
-from cascade.policy.plans import make_plan
 
 from .conftest import LADDER
 
@@ -30,7 +30,7 @@ POLICIES = {
     "summary": "prepare: {summarize: {by: haiku, above_tokens: 1, keep_turns: 1}}\n",
     "artifact": "handoff: {artifact: {execute_on: haiku}}\n",
 }
-PLANS = {name: make_plan(parse_policy(LADDER + more, environment={}), batch=True) for name, more in POLICIES.items()}
+PLANS = {name: bind_policy(parse_policy(LADDER + more, environment={}), batch=True) for name, more in POLICIES.items()}
 
 _TEXTS = (
     '{"confidence": 0.97, "answer": "a"}', '{"confidence": 0.85, "answer": "b"}', '{"confidence": 0.2, "answer": "a"}',

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from cascade.budgets.notices import Notice, Notices
 from cascade.core.errors import PolicyError
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import parse_policy
-from cascade.policy.plans import make_plan
 from cascade.state import Alert
 from tests.budgets.listeners import FUNCTIONS, SECRET, entered, heard, let_go
 from tests.budgets.scenes import USD, alert, budgeted, notices_of
@@ -262,4 +262,4 @@ def test_what_a_budget_names_and_is_not_there_stops_the_load(line: str, problem:
 def test_a_policy_made_in_code_is_held_to_the_same() -> None:
     """An unknown zone stops its plan."""
     with pytest.raises(PolicyError, match=r"budget\[0\]\.timezone: there is no time zone 'Nowhere'"):
-        make_plan(budgeted({"daily_usd": 1, "timezone": "Nowhere"}))
+        bind_policy(budgeted({"daily_usd": 1, "timezone": "Nowhere"}))

@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.calibration.search.frontier import Loss
 from cascade.calibration.search.levels import CodedCorpus, code_columns
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
@@ -64,7 +64,9 @@ def mapping_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequen
         for name, threshold in zip(names, (*thresholds, None), strict=True)
     )
     policy = Policy.model_construct(version=1, name="drawn", ladder=ladder, tasks=tasks, checks=())
-    return PolicyMapping(Plan(policy, (_FREE,) * len(ladder), Signals(policy, _find_nothing), {}, ()), tuple(names))
+    return PolicyMapping(
+        BoundPolicy(policy, (_FREE,) * len(ladder), Signals(policy, _find_nothing), {}, ()), tuple(names)
+    )
 
 
 def replayed(columns: Columns, view: MappedColumns, thresholds: Sequence[float | None]) -> Outcomes:

@@ -11,8 +11,8 @@ import pytest
 
 from cascade.corpora import Item, read_corpus
 from cascade.emulator import Emulator
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.replay import replay_item
 from tests.cli.conftest import Run
 
@@ -25,7 +25,7 @@ def items(support: Path) -> tuple[Item, ...]:
 
 def climbing(items: tuple[Item, ...], rungs: int) -> Item:
     """The first item that the default policy answers at the given rung."""
-    plan = make_plan(load_policy("default"))
+    plan = bind_policy(load_policy("default"))
     return next(item for item in items if len(replay_item(plan, item).steps) == rungs)
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.events import Ask, Outcome
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Task
 from cascade.core.requests import read_messages
 from cascade.core.trail import Answer, Step, Verdict
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 PRICE = {"input": "1", "output": "10"}
 """USD per million tokens; 1,000 nano-USD an input token, 10,000 an output token."""
@@ -69,7 +69,7 @@ class Climbed:
 
 
 def run(
-    plan: Plan | Policy,
+    plan: BoundPolicy | Policy,
     outcomes: Iterable[Outcome],
     *,
     request: Request | None = None,
@@ -80,7 +80,7 @@ def run(
     """Drive a climb by hand: one outcome a rung, one situation a step (calm where they run out)."""
     done = record if record is not None else Climbed()
     replies, told = iter(outcomes), iter(situations)
-    flow = climb(make_plan(plan) if isinstance(plan, Policy) else plan, request or request_of(), **more)
+    flow = climb(bind_policy(plan) if isinstance(plan, Policy) else plan, request or request_of(), **more)
     try:
         wanted = next(flow)
         while True:
@@ -96,7 +96,7 @@ def run(
         return done
 
 
-def answer_of(plan: Plan | Policy, *outcomes: Outcome, **more: Any) -> Answer:
+def answer_of(plan: BoundPolicy | Policy, *outcomes: Outcome, **more: Any) -> Answer:
     """The answer of a climb whose rungs bring these outcomes."""
     answer = run(plan, outcomes, **more).answer
     assert answer is not None

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.events import Ask, AskAuxiliary, AskReview, Verify
 from cascade.core.messages import Reply
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Step
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.core.builders import policy_of, reply, request_of
 
 PLAN: dict[str, Any] = {
@@ -72,7 +72,12 @@ class Run:
 
 
 def run(
-    plan: Plan | Policy, outcomes: Iterable[Any], auxiliary: Iterable[Any] = (), *, into: Run | None = None, **more: Any
+    plan: BoundPolicy | Policy,
+    outcomes: Iterable[Any],
+    auxiliary: Iterable[Any] = (),
+    *,
+    into: Run | None = None,
+    **more: Any,
 ) -> Run:
     """Drive a climb: the outcomes, the auxiliary calls' and the reviews' in turn; calm where `situations` run out."""
     done = into if into is not None else Run()
@@ -80,7 +85,7 @@ def run(
     reviews, told = iter(more.pop("reviews", ())), iter(more.pop("situations", ()))
     results = more.pop("results", ())
     flow = climb(
-        make_plan(plan) if isinstance(plan, Policy) else plan, more.pop("request", None) or request_of(), **more
+        bind_policy(plan) if isinstance(plan, Policy) else plan, more.pop("request", None) or request_of(), **more
     )
     try:
         wanted = next(flow)

@@ -15,12 +15,12 @@ from cascade.core.events import Recorded
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy, Task
 from cascade.core.trail import Verdict
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 from .builders import COST, USAGE, Climbed, answer_of, failure, policy_of, reply, request_of, run
 
 POLICY = policy_of(tasks=(Task(name="never", thresholds={"r0": None}), Task(name="floored", floor="r1")))
-PLAN = make_plan(POLICY)
+PLAN = bind_policy(POLICY)
 PLAIN = reply(None, "the top's answer")
 
 
@@ -65,7 +65,7 @@ def test_each_rung_is_priced_at_its_own_price() -> None:
     """Usage is priced where it fell; nothing is priced at the shipped rung's rate."""
     policy = policy_of()
     ladder = [rung.model_copy(update={"discount": 0.5}) if rung.rung == "r1" else rung for rung in policy.ladder]
-    plan = make_plan(policy.model_copy(update={"ladder": tuple(ladder)}))
+    plan = bind_policy(policy.model_copy(update={"ladder": tuple(ladder)}))
     answer = answer_of(plan, reply(0.1), reply(0.9))
     assert [one.cost_nanousd for one in answer.steps] == [COST, COST // 2]
 
@@ -145,7 +145,7 @@ def test_a_rejected_request_is_raised_at_once_with_what_was_paid_before() -> Non
 
 def test_abstaining_is_a_value_with_the_trail() -> None:
     """`exhausted: abstain` returns an answer without text that says why; its cost and trail are whole."""
-    plan = make_plan(policy_of(exhausted="abstain"))
+    plan = bind_policy(policy_of(exhausted="abstain"))
     answer = answer_of(plan, failure(), failure(usage=USAGE), failure())
     assert (answer.text, answer.rung, answer.abstained, answer.degraded) == (None, None, "error", None)
     assert (answer.cost_nanousd, len(answer.steps), str(answer)) == (COST, 3, "")

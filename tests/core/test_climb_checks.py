@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
+from cascade.core.bound_policy import BoundCheck
 from cascade.core.errors import AllRungsFailed, PolicyError, RequestError
 from cascade.core.events import Recorded
-from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check, Task
 from cascade.core.trail import Verdict
+from cascade.policy.binding import bind_policy
 from cascade.policy.checks import bind_callables, bind_check
-from cascade.policy.plans import make_plan
 
 from .builders import answer_of, policy_of, reply, request_of
 
-PLAN = make_plan(policy_of())
+PLAN = bind_policy(policy_of())
 
 
 def broken(text: str) -> bool:
@@ -49,7 +49,7 @@ def test_every_failed_check_is_named_in_order() -> None:
     """The policy's first, then the task's, then the caller's; a failed one does not hide the next."""
     policy = policy_of(checks=({"max_chars": 3},), tasks=(Task(name="t", checks=(Check(pattern="^A"),)),))
     mine = bind_callables([broken])
-    answer = answer_of(make_plan(policy), reply(0.9, "no way"), reply(0.9, "Aha"), request=request_of(task="t"),
+    answer = answer_of(bind_policy(policy), reply(0.9, "no way"), reply(0.9, "Aha"), request=request_of(task="t"),
                        checks=(BoundCheck("last", lambda text: text == "Aha"),))  # fmt: skip
     assert answer.steps[0].verdict.failed_checks == ("max_chars", "pattern", "last")
     assert (answer.rung, mine[0].name) == ("r1", "broken")
@@ -57,13 +57,13 @@ def test_every_failed_check_is_named_in_order() -> None:
 
 def test_a_tasks_checks_are_not_another_tasks() -> None:
     """They bind to the task that lists them."""
-    plan = make_plan(policy_of(tasks=(Task(name="t", checks=(Check(pattern="^A"),)),)))
+    plan = bind_policy(policy_of(tasks=(Task(name="t", checks=(Check(pattern="^A"),)),)))
     assert answer_of(plan, reply(0.9, "no"), request=request_of(task="u")).rung == "r0"
 
 
 def test_an_empty_answer_never_ships_whatever_the_policy_lists() -> None:
     """not_empty is in force even where the list of checks is empty; white space is empty."""
-    plan = make_plan(policy_of(checks=()))
+    plan = bind_policy(policy_of(checks=()))
     assert answer_of(plan, reply(1.0, ""), reply(1.0, " \n\t\u00a0"), reply(None, "top")).rung == "r2"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation, Reading, climb
 from cascade.core.context import describe_prepare, not_recorded, trimmed_request
@@ -19,13 +20,12 @@ from cascade.core.decision import Situation, Start
 from cascade.core.errors import BudgetExceeded
 from cascade.core.events import Ask, AskAuxiliary, AskReview, AskSamples
 from cascade.core.messages import Block, Reply, Request
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.prepared import Prepared
 from cascade.core.trail import Answer
 from cascade.core.trail_table import trail_text
 from cascade.corpora.items import Item, RecordedReply
-from cascade.policy.plans import baseline_plan, make_plan
+from cascade.policy.binding import bind_baseline, bind_policy
 from cascade.replay import replay_item
 from tests.core.builders import COST, failure, policy_of, reply, request_of
 from tests.core.test_context_trimming import call, loop, result, said, text, user
@@ -65,7 +65,7 @@ def plain(words: str = SUMMARY, **more: Any) -> Reply:
 
 
 def drive(
-    policy: Policy | Plan,
+    policy: Policy | BoundPolicy,
     *confidences: float | None,
     summary: Any = None,
     request: Request | None = None,
@@ -75,7 +75,7 @@ def drive(
 ) -> Run:
     """Climb with these confidences by rung. `replies`: asked first what an event is sent; None leaves it to the confidences."""
     done = run or Run()
-    plan = make_plan(policy) if isinstance(policy, Policy) else policy
+    plan = bind_policy(policy) if isinstance(policy, Policy) else policy
     flow = climb(plan, request or Request(TALK), **more)
     try:
         event = next(flow)
@@ -269,8 +269,8 @@ def test_a_task_prepares_in_its_own_way() -> None:
 
 def test_a_request_that_is_passed_on_as_it_is_is_never_prepared() -> None:
     """Neither for the baseline nor as a bypass."""
-    plan = make_plan(summarising())
-    assert drive(baseline_plan(plan), None).messages(0) is TALK
+    plan = bind_policy(summarising())
+    assert drive(bind_baseline(plan), None).messages(0) is TALK
     raw = Request(TALK, raw={"messages": [dict(one) for one in TALK], "max_tokens": 9})
     assert drive(plan, 0.9, request=raw).messages(0) is TALK
 
@@ -371,9 +371,9 @@ def test_recorded_replies_are_climbed_as_they_are() -> None:
         [dict(one) for one in TALK],
         {name: RecordedReply(one["confidence"], one["answer"], 1.0) for name, one in recorded.items()},
     )
-    plain_answer = replay_item(make_plan(policy_of()), item)
+    plain_answer = replay_item(bind_policy(policy_of()), item)
     for policy in (summarising(), trimming(max_tokens=10, keep_turns=1)):
-        answer = replay_item(make_plan(policy), item)
+        answer = replay_item(bind_policy(policy), item)
         assert replace(answer, policy_hash="") == replace(plain_answer, policy_hash="")
         assert not_recorded(policy)
         reading = Reading(recorded=True)

@@ -35,8 +35,8 @@ from cascade.core.step_calls import bare_step, calls_of
 from cascade.core.trail import NATURAL
 from cascade.core.trail_table import trail_rows
 from cascade.core.triage import RULES, build_prompt
+from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import hashes_of
-from cascade.policy.plans import make_plan
 from tests.core.builders import COST, answer_of, failure, policy_of, reply, request_of, situations, step
 from tests.core.handing import GOOD, PLAN, Run, handing, plain, planned, run, texts
 
@@ -363,7 +363,7 @@ def test_only_the_rungs_that_are_named_plan_and_the_named_one_executes() -> None
     done = run(policy, [reply(0.2), reply(0.3), reply(0.4), planned()], [plain()])
     assert [bool(one.request and one.request.wants_artifact) for one in done.asked] == [False, False, False, True]
     assert done.kinds == [(3, "execution", "r1")]
-    assert done.called[0].rates == make_plan(policy).rates[1]
+    assert done.called[0].rates == bind_policy(policy).rates[1]
 
 
 def test_a_task_has_its_own_handoff() -> None:
@@ -426,7 +426,7 @@ def test_the_plan_of_the_last_turn_goes_to_planner_and_executor() -> None:
 
 def test_the_estimate_of_the_baseline_counts_the_answer_and_not_the_plan() -> None:
     """By the tokens of the executed answer; after the top's own answer it is that call, exactly."""
-    plan = make_plan(handing())
+    plan = bind_policy(handing())
     usage = replace(GOOD_USAGE, output_tokens=500)
     long_plan = replace(planned(), usage=usage)
     executed = run(plan, [reply(0.2), reply(0.2, PLAN), long_plan], [plain()])

@@ -22,14 +22,14 @@ from cascade.core.loops import (
 from cascade.core.messages import Usage
 from cascade.core.policy.certificate import Escalation
 from cascade.core.prices import Rates, cost
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.core.builders import policy_of
 
 
 def default_rates() -> tuple[Rates, ...]:
     """The list prices of the 5.5 models."""
     models = ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5")
-    return make_plan(policy_of(0.8, 0.8, models=models, price=None)).rates
+    return bind_policy(policy_of(0.8, 0.8, models=models, price=None)).rates
 
 
 def test_a_turn_at_sixty_thousand_cached_tokens_costs_what_the_prices_say() -> None:
@@ -58,7 +58,9 @@ def test_the_expectation_equals_that_over_all_outcomes() -> None:
     chance = random.Random(13)
     for _ in range(200):
         rungs = chance.randrange(2, 6)
-        plan = make_plan(policy_of(*([0.8] * (rungs - 1)), price={"input": str(chance.randrange(1, 9)), "output": "3"}))
+        plan = bind_policy(
+            policy_of(*([0.8] * (rungs - 1)), price={"input": str(chance.randrange(1, 9)), "output": "3"})
+        )
         odds = [Fraction(chance.randrange(0, 11), 10) for _ in range(rungs - 1)]
         warm, size = (
             chance.randrange(rungs),

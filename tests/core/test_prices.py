@@ -16,8 +16,8 @@ from cascade.core.messages import Usage
 from cascade.core.models import identify
 from cascade.core.policy import Rung
 from cascade.core.prices import Rates, RateTier, cost
+from cascade.policy.binding import baseline_rung, bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.policy.shipped import names
 
@@ -63,7 +63,7 @@ def shipped_models() -> list[str]:
     """Every model that a shipped policy names, found in the files."""
     policies = [load_policy(name) for name in names("policies")]
     on_ladders = {rung.model for policy in policies for rung in policy.ladder}
-    beside = {rung.model for policy in policies for rung, _ in make_plan(policy).auxiliaries.values()}
+    beside = {rung.model for policy in policies for rung, _ in bind_policy(policy).auxiliaries.values()}
     return sorted(on_ladders | beside | {baseline_rung(policy).model for policy in policies})
 
 
@@ -171,7 +171,7 @@ def test_an_unknown_model_is_an_error_and_never_free(name: str) -> None:
             rates_of(rung(name), batch=batch)
     models = ("claude-haiku-9-9", "model-1", "model-2")
     with pytest.raises(PolicyError, match=r"ladder\[0\]\.model: .*claude-haiku-9-9.*give the rung a price"):
-        make_plan(policy_of(models=models, price=None))
+        bind_policy(policy_of(models=models, price=None))
 
 
 @pytest.mark.parametrize(("tokens", "nano"), [(100_000, 10_000_000), (100_001, 50_000_500)])
@@ -266,6 +266,6 @@ def test_another_vendors_dated_name_has_the_models_price() -> None:
 def test_in_a_batch_run_another_vendors_model_is_called_live_at_list_price() -> None:
     """Message Batches has only Claude models; the summariser costs what it costs live."""
     policy = load_policy("customer-service")
-    (_, live), (_, batch) = (make_plan(policy, batch=one).auxiliaries["summariser"] for one in (False, True))
+    (_, live), (_, batch) = (bind_policy(policy, batch=one).auxiliaries["summariser"] for one in (False, True))
     assert batch == live
-    assert make_plan(policy, batch=True).rates != make_plan(policy).rates
+    assert bind_policy(policy, batch=True).rates != bind_policy(policy).rates

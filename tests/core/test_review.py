@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation, Reading, climb
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import AllRungsFailed
 from cascade.core.events import Ask, AskReview, AskSamples, Early, Finish
 from cascade.core.messages import Reply, Usage
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.review import (
     RULES,
@@ -29,9 +29,9 @@ from cascade.core.step_calls import bare_step, calls_of
 from cascade.core.trail import Answer, CheckResult, Review, Step, Verdict
 from cascade.core.trail_table import trail_rows, trail_text
 from cascade.core.triage import RULES as TRIAGE_RULES
+from cascade.policy.binding import bind_baseline, bind_policy
 from cascade.policy.certificates import epoch_of, hash_of, hashes_of
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import baseline_plan, make_plan
 from cascade.policy.shipped import names
 from tests.core.builders import COST, USAGE, failure, policy_of, reply, request_of
 
@@ -65,12 +65,12 @@ class Run:
         return self.answer.steps
 
 
-def run(plan: Plan | Policy, outcomes: Iterable[Any], reviews: Iterable[Any] = (), **more: Any) -> Run:
+def run(plan: BoundPolicy | Policy, outcomes: Iterable[Any], reviews: Iterable[Any] = (), **more: Any) -> Run:
     """Drive a climb: the outcomes and the reviews in turn; no storm, no deadline. `early`: confidences before the replies."""
     done, replies, reviewers = Run(), iter(outcomes), iter(reviews)
     early = iter(more.pop("early", ()))
     request = more.pop("request", None) or request_of()
-    flow = climb(make_plan(plan) if isinstance(plan, Policy) else plan, request, **more)
+    flow = climb(bind_policy(plan) if isinstance(plan, Policy) else plan, request, **more)
     try:
         wanted = next(flow)
         while True:
@@ -160,7 +160,7 @@ def test_a_review_that_cannot_be_used_is_an_error_and_climbs(outcome: Any, kind:
 def test_json_in_a_code_fence_is_a_review() -> None:
     """Nothing is guessed: the object in the fence is whole."""
     fenced = reply(None, '```json\n{"verdict": "reject", "reason": "wrong"}\n```')
-    assert read_review(make_plan(gated()), 1, fenced).accepted is False
+    assert read_review(bind_policy(gated()), 1, fenced).accepted is False
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_json_in_a_code_fence_is_a_review() -> None:
 )
 def test_a_verdict_counts_whatever_stands_for_its_reason(kept: dict[str, Any]) -> None:
     """A reason that cannot be told is left out."""
-    review = read_review(make_plan(gated()), 1, reply(None, json.dumps(kept)))
+    review = read_review(bind_policy(gated()), 1, reply(None, json.dumps(kept)))
     assert (review.accepted, review.reason) == (True, "")
 
 
@@ -211,7 +211,7 @@ def test_a_task_has_its_own_review_in_place_of_the_policys() -> None:
     """Another rung, another confidence."""
     own = {"kind": "review", "rung": "r2", "below": 0.9}
     policy = gated(tasks=[{"name": "t", "checks": [own]}])
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     gates = [plan.review_of(task) for task in ("t", "other", "unknown")]
     assert [gate and (gate.index, gate.rung, gate.below) for gate in gates] == [
         (2, "r2", 0.9),
@@ -251,7 +251,7 @@ def test_a_driver_may_send_a_review_that_was_made_before() -> None:
 def test_a_step_that_was_reviewed_is_not_reviewed_again() -> None:
     """A driver that sends a step taken before sends its review with it."""
     (step,) = run(gated(), [reply(0.9)], [said()]).steps
-    assert needs_review(make_plan(gated()), "other", bare_step(step), Situation()) is not None
+    assert needs_review(bind_policy(gated()), "other", bare_step(step), Situation()) is not None
     assert run(gated(), [step], []).steps[0].review == step.review
 
 
@@ -280,7 +280,7 @@ def test_a_rung_under_a_review_may_close_early_but_not_ship_early() -> None:
 
 def test_the_baseline_has_no_review() -> None:
     """The policy's checks make a ladder climb: they do not apply where there is none."""
-    plan = baseline_plan(make_plan(gated()))
+    plan = bind_baseline(bind_policy(gated()))
     assert plan.review_of("other") is None
 
 

@@ -13,7 +13,7 @@ from cascade.core.scoring import Facts, confidence_of, logistic, score, value_of
 from cascade.core.text.answers import normalised
 from cascade.core.trail import Verdict
 from cascade.corpora import Item, RecordedReply
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 
 from .builders import answer_of, policy_of, reply, request_of, run
@@ -180,7 +180,7 @@ def test_a_score_means_live_what_it_means_in_replay(texts: tuple[str, str | None
     """The same request and replies, live and recorded: the same numbers to the last digit, the same rung."""
     lengths = (term("log_input", 0.3, 2.0, 0.7), term("log_answer", -0.2, 1.0, 0.3), term("task:geo", 0.5))
     features = {name: {**one, "features": [*one["features"], *lengths]} for name, one in SCORED.items()}
-    plan = make_plan(policy_of(scorer=features))
+    plan = bind_policy(policy_of(scorer=features))
     live = run(
         plan, [reply(0.9, texts[0]), reply(0.7, texts[1]), PLAIN], request=request_of("where?", task="geo")
     ).answer

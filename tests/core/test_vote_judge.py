@@ -10,7 +10,7 @@ from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
 from cascade.core.sampling import take_step
 from cascade.core.trail import Step, Verdict
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 
 def voted(answers: list[str | None], groups: list[list[list[int]] | None], *, agree: int = 2) -> tuple[Step, int]:
@@ -26,7 +26,7 @@ def voted(answers: list[str | None], groups: list[list[list[int]] | None], *, ag
             ],
         }
     )  # fmt: skip
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     request = Request(({"role": "user", "content": "why?"},))
     stepping = take_step(Taking(plan, request, OTHER, plan.checks_for(OTHER)), Call(0))
     judged = 0

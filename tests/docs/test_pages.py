@@ -13,8 +13,8 @@ import pytest
 
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import parse_policy
-from cascade.policy.plans import make_plan
 from cascade.policy.shipped import find_corpus
 from tests.warm import WarmPython
 
@@ -96,7 +96,7 @@ def test_its_policies_load(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "mine.py").write_text("def without_names(text): return text\ndef check(text): return True")
     monkeypatch.syspath_prepend(tmp_path)
     whole = block.text if "ladder:" in block.text else f"{LADDER}\n{block.text}"
-    make_plan(parse_policy(whole))
+    bind_policy(parse_policy(whole))
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])

@@ -22,7 +22,7 @@ from cascade.core.policy.samples import Same
 from cascade.core.triage import KEYS, build_prompt
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 
 from .conftest import HAIKU, SONNET, reply
@@ -244,7 +244,7 @@ def tell(answer: Answer) -> list[Any]:
 def test_live_votes_on_the_emulator_are_replayed_votes(scene: tuple[Policy, Corpus]) -> None:
     """Whatever ladder, variants, panel and samples: the same trail, sample by sample, to the nano-USD."""
     policy, corpus = scene
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     with Emulator(corpus) as emulator:
         client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0)
         with client, Cascade(policy, client=client) as cascade:

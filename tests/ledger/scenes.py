@@ -24,12 +24,12 @@ from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.verifying.verification import verify
 from cascade.ledger.writing.limits import Bounds, Times
 from cascade.ledger.writing.writer import Writer
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 
 _RUNG = {"max_tokens": 100, "price": {"input": "1", "output": "10"}}
 _RUNGS = [{"rung": f"r{at}", "model": f"model-{at}", **_RUNG} for at in range(3)]
 _GATES = [{**rung, "threshold": 0.8} for rung in _RUNGS[:-1]]
-PLAN = make_plan(Policy.model_validate({"version": 1, "name": "test", "ladder": [*_GATES, _RUNGS[-1]]}))
+PLAN = bind_policy(Policy.model_validate({"version": 1, "name": "test", "ladder": [*_GATES, _RUNGS[-1]]}))
 NOW = 1_795_000_500.0
 LONG_S = 30.0
 """What a test waits for at most; it fails then."""

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade.core.auditing import LowestConfidence, is_uniform, lowest_draw, why_sampled
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step
@@ -28,7 +28,7 @@ from cascade.ledger.postgres.store import PostgresStore
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import Store
 from cascade.ledger.verifying.verification import verify
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.warm import WarmPython
 
 from .scenes import LONG_S, NOW, PLAN, Scene, answer_of, ask, begin, read, steps_of
@@ -37,10 +37,10 @@ COMMIT = Ledger(durability="commit")
 CONTENT = Ledger(content=True)
 
 
-def plan_of(**audit: Any) -> Plan:
+def plan_of(**audit: Any) -> BoundPolicy:
     """The scenes' policy with this audit."""
     whole = {**PLAN.policy.model_dump(exclude_defaults=True), "audit": audit}
-    return make_plan(Policy.model_validate({"version": 1, **whole}))
+    return bind_policy(Policy.model_validate({"version": 1, **whole}))
 
 
 ALL, NONE = plan_of(sample=1, lowest_confidence=0), plan_of(sample=0, lowest_confidence=0)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy, parse_policy
-from cascade.policy.plans import make_plan
 
 from .builders import POLICIES, SOUND
 
@@ -41,7 +41,7 @@ def outcome(text: str) -> Policy | PolicyError:
     try:
         policy = parse_policy(text, where="p.yaml", environment={"HOME": "/root"})
         assert len(policy.hash) == 64
-        make_plan(policy)
+        bind_policy(policy)
     except PolicyError as error:
         for line in (str(error), *getattr(error, "__notes__", ())):
             assert line.isprintable(), line

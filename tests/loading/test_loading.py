@@ -8,8 +8,8 @@ import pytest
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy, parse_policy
-from cascade.policy.plans import make_plan
 
 from .builders import POLICIES, SOUND, broken, changed, parsed
 
@@ -21,7 +21,7 @@ def test_a_shipped_policy_is_found_by_its_name_and_by_its_path(name: str) -> Non
     """Both are the same policy, and it can be run."""
     by_name, by_path = load_policy(name, environment={}), load_policy(POLICIES / f"{name}.yaml", environment={})
     assert (by_name.name, by_name.hash) == (name, by_path.hash)
-    assert make_plan(by_name).rates
+    assert bind_policy(by_name).rates
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import certificate_digest, epoch_of
-from cascade.policy.plans import make_plan
 from cascade.policy.ratchet import describe_step, ratcheted, step_in_force, steps_of
 from tests.calibration.certified import certified, with_keys
 from tests.core.builders import policy_of
@@ -26,7 +26,7 @@ PROVED = certified(policy_of(0.8, 0.8, tasks=TASKS), path=PATH, escalation={"r0"
 
 def thresholds(policy: Policy, step: int, task: str = "other") -> tuple[float | None, ...]:
     """What the rungs below the top ship at for a task, at this step."""
-    return ratcheted(make_plan(policy), step).policy.route(task).thresholds[:-1]
+    return ratcheted(bind_policy(policy), step).policy.route(task).thresholds[:-1]
 
 
 def test_a_certified_policy_goes_along_its_path() -> None:
@@ -47,7 +47,7 @@ def test_a_certified_policy_goes_along_its_path() -> None:
 
 def test_a_ratcheted_plan_is_the_same_policy_uncertified() -> None:
     """Its hash stays, the rates that the guard expects are the step's, and each step is an epoch. Step 0 is the plan itself."""
-    plan = make_plan(PROVED)
+    plan = bind_policy(PROVED)
     assert ratcheted(plan, 0) is plan
     assert (plan.certificate, plan.ratchet) == ("certified: false_confident <= 0.02 at 0.95", 0)
     steps = [ratcheted(plan, step) for step in (1, 2, 3)]
@@ -80,7 +80,7 @@ def test_without_a_certificate_the_first_threshold_rises_by_a_tenth(first: float
     policy = policy_of(first, 0.6)
     assert steps_of(policy) == len(raised)
     assert [thresholds(policy, step + 1) for step in range(len(raised))] == [(one, 0.6) for one in raised]
-    assert ratcheted(make_plan(policy), 99).ratchet == len(raised)
+    assert ratcheted(bind_policy(policy), 99).ratchet == len(raised)
 
 
 def test_tasks_own_thresholds_of_the_first_rung_rise_with_it() -> None:
@@ -143,4 +143,4 @@ def test_the_last_step_names_the_tasks_whose_ceiling_is_below_the_top() -> None:
     policy = certified(policy_of(0.8, 0.8, tasks=tasks), path=PATH)
     told = "step 3 of 3, the last on the certified path: nothing ships below the top, but for brief: the ceiling is below it"
     assert describe_step(policy, 3) == told
-    assert ratcheted(make_plan(policy), 3).policy.route("brief").ceiling == 0
+    assert ratcheted(bind_policy(policy), 3).policy.route("brief").ceiling == 0

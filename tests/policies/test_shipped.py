@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from cascade.core.models import identify, rules_of
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy, policy_schema
-from cascade.policy.plans import make_plan
 from cascade.policy.shipped import names, shipped
 
 from .conftest import Classify
@@ -40,7 +40,7 @@ def test_it_is_found_by_its_name_from_any_folder(name: str, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     policy = load_policy(name)
     assert policy.name == name
-    assert make_plan(policy).policy is policy
+    assert bind_policy(policy).policy is policy
 
 
 @pytest.mark.parametrize("name", POLICIES)

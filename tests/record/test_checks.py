@@ -11,7 +11,7 @@ import pytest
 
 from cascade.core.policy import Policy
 from cascade.corpora import Item, read_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.calls import make_recording_plan
 from cascade.recording.completeness import holds_samples
 from cascade.recording.inputs import read_inputs
@@ -68,7 +68,7 @@ def items_in(tmp_path: Path) -> tuple[Item, ...]:
 
 def name_of(policy: Policy) -> str:
     """The check's name."""
-    return make_plan(policy).shared_verifiers[0].name
+    return bind_policy(policy).shared_verifiers[0].name
 
 
 def test_every_answered_sample_is_checked_once_and_stored(
@@ -142,7 +142,7 @@ def test_a_replay_finds_the_groups_of_the_samples_that_passed(
     for agree in range(2, 6):
         raw = policy.model_dump(by_alias=True, exclude_unset=True)
         raw["ladder"][0]["samples"]["agree"] = agree
-        plan = make_plan(Policy.model_validate(raw))
+        plan = bind_policy(Policy.model_validate(raw))
         for item in items_in(tmp_path):
             answer = replay_item(plan, item)
             judged += sum(sample.is_judge for step in answer.steps for sample in step.samples)

@@ -16,7 +16,7 @@ from msgspec import structs
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy.model import Triage
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.calls import make_recording_plan
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.progress import Report, Settings
@@ -132,7 +132,7 @@ def test_a_reply_that_is_no_answer_is_recorded_as_one(
         reply = item.replies["haiku"]
         assert (reply.answer, reply.score, reply.extra) == (None, 0.0, {"verdict": verdict})
         assert (reply.cost_usd == 0) is (fault == "context_overflow_400")
-        assert replay_item(make_plan(POLICY), item).rung != "haiku"
+        assert replay_item(bind_policy(POLICY), item).rung != "haiku"
 
 
 @pytest.mark.parametrize("order", ["confidence_first", "answer_first"])
@@ -178,7 +178,7 @@ def test_another_baseline_stands_beside_the_ladder(
     assert made.manifest.rungs == ("haiku", "sonnet", "opus")
     assert made.manifest.extra is not None
     assert made.manifest.extra["recorded"]["baseline"] == {"model": SONNET, "rung": None}
-    plan = make_plan(POLICY)
+    plan = bind_policy(POLICY)
     for item, before in zip(made.items, corpus.items, strict=True):
         assert item.extra is not None
         kept = item.extra["baseline"]

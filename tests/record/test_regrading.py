@@ -12,7 +12,7 @@ import pytest
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, read_corpus, write_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.inputs import read_inputs
 from cascade.recording.journal import Journal, journal_path
 from cascade.recording.opening import is_complete
@@ -137,7 +137,7 @@ def test_without_a_grader_a_graded_corpus_keeps_its_own(
     inputs = read_inputs(home / "bare.jsonl")
     assert is_complete(Settings(POLICY, tmp_path / "c.jsonl"), inputs)
     with Journal.open(journal_path(home / "c.jsonl"), head_of(inputs)) as journal:
-        for entry in entries_from_corpus(read_corpus(home / "c.jsonl"), make_plan(POLICY)):
+        for entry in entries_from_corpus(read_corpus(home / "c.jsonl"), bind_policy(POLICY)):
             journal.append(entry)
             break
     process = Here(home, emulator, *COMMAND)

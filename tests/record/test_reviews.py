@@ -18,7 +18,7 @@ from cascade.corpora import Corpus, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.items import RecordedReview
 from cascade.emulator.answers import Answers
 from cascade.emulator.requests import ApiRequest
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.journal import journal_path
 from cascade.replay.building import read_columns
 from cascade.replay.driver import replay_item
@@ -186,7 +186,7 @@ def test_a_replay_is_what_happens_live(
         values = GATED.model_dump(by_alias=True, exclude_unset=True)
         values["ladder"][0]["threshold"] = threshold
         policy = Policy.model_validate(values)
-        plan, mapping = make_plan(policy), mapping_of(policy, recorded.manifest)
+        plan, mapping = bind_policy(policy), mapping_of(policy, recorded.manifest)
         columns, (mapped,) = read_columns(recorded.items, recorded.manifest, [mapping])
         fast = evaluate(columns, mapped)
         with closing(Driver("sync", connections, policy, emulator.base_url)) as driver:
@@ -226,6 +226,6 @@ def test_a_reviewer_that_is_asked_more_than_once_is_recorded_with_its_reviews(
     assert reviews == len(answers_below(recorded)) > 0
     assert all(len(item.reply("sonnet").every) == 2 for item in recorded.items)
     assert report.calls == 4 * len(recorded.items) + reviews
-    steps = [step for item in recorded.items for step in replay_item(make_plan(policy), item).steps]
+    steps = [step for item in recorded.items for step in replay_item(bind_policy(policy), item).steps]
     assert any(step.review is not None for step in steps)
     assert any(step.samples and step.review is None for step in steps)

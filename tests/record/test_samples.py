@@ -21,7 +21,7 @@ from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, write_corp
 from cascade.emulator.answers import Answers
 from cascade.emulator.requests import ApiRequest
 from cascade.emulator.server import SeenRequest
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.inputs import Inputs
 from cascade.recording.journal import journal_path
 from cascade.recording.samples import SampleOptions, with_samples
@@ -282,7 +282,7 @@ def test_a_replay_finds_the_groups_of_every_vote(record: Record, emulate: Emulat
                 raw = POLICY.model_dump(by_alias=True, exclude_unset=True)
                 for rung in raw["ladder"][:2]:
                     rung["samples"] = {"max": most, "agree": agree, "same": "judge", "at_once": at_once}
-                plan = make_plan(Policy.model_validate(raw))
+                plan = bind_policy(Policy.model_validate(raw))
                 for item in items:
                     answer = replay_item(plan, item)
                     judged += sum(sample.is_judge for step in answer.steps for sample in step.samples)

@@ -17,7 +17,7 @@ from cascade.core.budgets import upper_bound
 from cascade.core.messages import Request, Usage
 from cascade.core.triage import build_prompt
 from cascade.corpora import Corpus, read_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.recording.calls import make_recording_plan
 from cascade.recording.spending_cap import SpendingCap
 from cascade.replay.driver import request_of
@@ -162,7 +162,7 @@ def test_whatever_calls_cost_the_cap_is_passed_by_one_at_most(seed: int, cap: in
 @given(text=st.text(min_size=1, max_size=200), index=st.sampled_from([0, 1, 2]), thinking=st.integers(0, 4096))
 def test_no_reply_costs_more_than_its_upper_bound(text: str, index: int, thinking: int) -> None:
     """A token for each byte of the text and every token of max_tokens still costs no more."""
-    plan = make_plan(POLICY)
+    plan = bind_policy(POLICY)
     prompt = build_prompt(POLICY, index, Request(({"role": "user", "content": text},)))
     used = Usage(len(text.encode("utf-8", "replace")) + 500, min(thinking, prompt.max_tokens))
     assert prices.cost(plan.rates[index], used) <= upper_bound(plan.rates[index], prompt)
@@ -170,7 +170,7 @@ def test_no_reply_costs_more_than_its_upper_bound(text: str, index: int, thinkin
 
 def test_a_prompt_that_is_written_to_the_cache_has_a_higher_bound() -> None:
     """An hour's cache write costs more than plain input: where a block asks for one, the bound is of that."""
-    plan = make_plan(POLICY)
+    plan = bind_policy(POLICY)
     block = {"type": "text", "text": "x" * 4000}
     cached = {**block, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
     plain, dear = (

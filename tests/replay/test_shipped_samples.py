@@ -6,7 +6,7 @@ import pytest
 
 from cascade.core.policy import Policy
 from cascade.corpora import Item, RecordedReply
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay.driver import replay_item
 from cascade.replay.figures import answering_reply, figures_of
 
@@ -49,7 +49,7 @@ def item_of(*samples: tuple[str, str | None]) -> Item:
 def test_the_sample_that_ships_is_scored(variants: tuple[str, ...], samples: list[tuple[str, str | None]]) -> None:
     """The first recorded sample is wrong, the vote is right."""
     policy, item = policy_of(*variants), item_of(*samples)
-    answer = replay_item(make_plan(policy), item)
+    answer = replay_item(bind_policy(policy), item)
     assert (answer.rung, answer.text) == ("haiku", "right")
     assert answering_reply(item, answer.steps[0]).answer == "right"
     figures = figures_of([item], [answer], RUNGS)
@@ -60,6 +60,6 @@ def test_the_sample_that_ships_is_scored(variants: tuple[str, ...], samples: lis
 def test_a_vote_that_fails_leaves_the_score_to_the_rung_above() -> None:
     """No two answers agree: sonnet's answer ships, and its score counts."""
     item = item_of(("right", "steps"), ("a", "steps"), ("b", "steps"))
-    answer = replay_item(make_plan(policy_of("steps")), item)
+    answer = replay_item(bind_policy(policy_of("steps")), item)
     assert answer.rung == "sonnet"
     assert figures_of([item], [answer], RUNGS).quality == 0.0

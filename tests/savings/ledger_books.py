@@ -15,7 +15,7 @@ from cascade.core.trail import Answer, Arm, Step, Verdict
 from cascade.hooks import Begun, Ended
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import flush_writers, open_ledger
-from cascade.policy.plans import baseline_plan, make_plan
+from cascade.policy.binding import bind_baseline, bind_policy
 
 NOW = 1_795_255_620.0
 NANO = 1_000_000_000
@@ -31,7 +31,7 @@ class Books:
 
     def ask(self, calls: Sequence[tuple[str, Usage]], arm: Arm = "cascade", *, answered: bool = True) -> int:
         """One request, a call a rung; returns what it cost in nano-USD."""
-        plan = make_plan(self._policy, batch=arm == "batch")
+        plan = bind_policy(self._policy, batch=arm == "batch")
         names = [rung.rung for rung in plan.policy.ladder]
         steps = tuple(
             Step(
@@ -44,8 +44,8 @@ class Books:
 
     def record(self, steps: tuple[Step, ...], rung: str | None, arm: Arm = "cascade") -> int:
         """One request with this trail, answered by `rung`; returns what it cost in nano-USD."""
-        plan, answer = make_plan(self._policy), self._answer(steps, arm, rung)
-        estimate = None if rung is None else baseline_estimate(plan, baseline_plan(plan).rates[0], answer)
+        plan, answer = bind_policy(self._policy), self._answer(steps, arm, rung)
+        estimate = None if rung is None else baseline_estimate(plan, bind_baseline(plan).rates[0], answer)
         self._record(arm, steps, answer, estimate)
         return answer.cost_nanousd
 
@@ -60,7 +60,7 @@ class Books:
     def _record(self, arm: Arm, steps: tuple[Step, ...], answer: Answer, estimate: int | None) -> None:
         self._count += 1
         request = Request(read_messages("q"), id=f"casc_{self._count}")
-        track = self._hook.begin(Begun(make_plan(self._policy), request, "other", arm, self._at))
+        track = self._hook.begin(Begun(bind_policy(self._policy), request, "other", arm, self._at))
         track.ended(Ended(steps, answer, None, 1.0, estimate))
 
     def _answer(self, steps: tuple[Step, ...], arm: Arm, rung: str | None) -> Answer:

@@ -14,8 +14,8 @@ from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy, Price
 from cascade.corpora import open_corpus
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import compose, load_policy
-from cascade.policy.plans import make_plan
 from cascade.savings import (
     Advice,
     Case,
@@ -92,7 +92,7 @@ def test_another_vendors_rung_has_the_price_that_it_is_called_at() -> None:
         {"rung": "top", "model": "babbage-002", "provider": "openai", "max_tokens": 9},
     ]
     policy = Policy.model_validate({"version": 1, "name": "two", "ladder": rungs})
-    assert PriceBook({}, policy).both("babbage-002").live == make_plan(policy).rates[1]
+    assert PriceBook({}, policy).both("babbage-002").live == bind_policy(policy).rates[1]
 
 
 def test_a_price_by_length_is_an_estimate_unless_every_row_is_a_request() -> None:
@@ -342,5 +342,5 @@ def test_a_batch_costs_half_of_the_list_and_of_the_users_price_but_all_of_the_po
     book = PriceBook(read_prices(["claude-opus-5-5=10/20"]), policy)
     inputs = [[rates.tiers[0][1].input for rates in book.both(rung.model)] for rung in policy.ladder]
     assert inputs == [[2 * NANO, 2 * NANO], [2 * NANO, NANO], [10 * NANO, 5 * NANO]]
-    plan = make_plan(policy, batch=True)
+    plan = bind_policy(policy, batch=True)
     assert [book.rates(rung.model, batch=True) for rung in policy.ladder[:2]] == list(plan.rates[:2])

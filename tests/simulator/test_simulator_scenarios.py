@@ -20,8 +20,8 @@ from cascade.core.policy import StormGuard
 from cascade.core.requests import read_messages
 from cascade.core.storm import Guard
 from cascade.corpora import Corpus, RecordedReply, read_corpus, text_of
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.replay import replay_item
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -144,7 +144,7 @@ def test_codings_mix_is_exact_and_its_tasks_are_the_policys_own() -> None:
     shares = {"extraction": 144, "reformat": 120, "lint": 144, "rename": 96, "translate": 72, "review": 240,
               "refactor": 120, "cross_cutting": 60, "architecture": 96, "trust_boundary": 108}  # fmt: skip
     assert Counter(item.task for item in corpus("coding").items) == shares
-    signals = make_plan(load_policy("coding")).signals
+    signals = bind_policy(load_policy("coding")).signals
     for item in corpus("coding").items:
         expected = "other" if item.task in ("review", "refactor") else item.task
         assert signals.classify(Request(read_messages(item.input))).task == expected, item.input
@@ -206,7 +206,7 @@ def test_the_default_guard_trips_and_releases_once_in_each_storm() -> None:
     """Sudden and slow at haiku, the last at haiku and sonnet; each is told inside its storm and over before the next."""
     policy = load_policy("default")
     assert policy.storm_guard == StormGuard()
-    plan, guard = make_plan(policy), _Watched(StormGuard())
+    plan, guard = bind_policy(policy), _Watched(StormGuard())
     told: list[tuple[int, str, str, str, int]] = []
     for place, item in enumerate(corpus("storm").items):
         before = len(guard.told)
@@ -232,7 +232,7 @@ def test_the_guard_is_calm_on_coding() -> None:
     policy = load_policy("coding")
     assert policy.storm_guard is not None
     guard = _Watched(policy.storm_guard)
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     for item in corpus("coding").items:
         replay_item(plan, item, guard=guard)
     assert guard.told == []

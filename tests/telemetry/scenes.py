@@ -8,12 +8,12 @@ from typing import Any
 from cascade.core.messages import Usage
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Hook
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.core.builders import policy_of, request_of
 
 __all__ = ["ANSWERED", "FAILED", "PLAN", "UNSURE", "answer_of", "begun", "told"]
 
-PLAN = make_plan(policy_of(tasks=[{"name": "refund"}]))
+PLAN = bind_policy(policy_of(tasks=[{"name": "refund"}]))
 
 UNSURE = Step(
     0, "r0", "model-0", Verdict("answered", 0.5, "self_reported", "SECRET answer"),

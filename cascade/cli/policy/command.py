@@ -14,9 +14,9 @@ from cascade.cli.policy.audit import audit_fields, audit_notes, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
 from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
-from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Budget, Policy, Rung, Samples, StormGuard, Task
 from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.ladder import unranked
@@ -25,8 +25,8 @@ from cascade.core.prices import Rates, RateTier
 from cascade.core.requests import read_messages
 from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
+from cascade.policy.binding import baseline_rung, bind_policy
 from cascade.policy.loading import load_policy, policy_schema
-from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.pricing import rates_of
 from cascade.policy.shipped import find_corpus
 
@@ -44,9 +44,9 @@ class ExplainOptions:
     corpus: str | None = None
 
 
-def _load(name: str | None) -> tuple[Policy, Plan]:
+def _load(name: str | None) -> tuple[Policy, BoundPolicy]:
     policy = load_policy(name or default_policy())
-    return policy, make_plan(policy)
+    return policy, bind_policy(policy)
 
 
 def run_check(name: str | None, *, as_json: bool) -> None:
@@ -142,7 +142,7 @@ def _model(rung: Rung) -> str:
     return rung.model if rung.provider == "anthropic" else f"{rung.model} ({rung.provider})"
 
 
-def _operation(policy: Policy, plan: Plan) -> Iterator[str]:
+def _operation(policy: Policy, plan: BoundPolicy) -> Iterator[str]:
     """Reviews, mode, conduct, budgets and audit, a line each."""
     yield from each_review(plan)
     yield _run(policy)
@@ -151,7 +151,7 @@ def _operation(policy: Policy, plan: Plan) -> Iterator[str]:
     yield from describe_audit(policy)
 
 
-def _shown_fields(policy: Policy, plan: Plan) -> dict[str, Any]:
+def _shown_fields(policy: Policy, plan: BoundPolicy) -> dict[str, Any]:
     """What `policy show --json` prints."""
     prices = {
         rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
@@ -295,7 +295,7 @@ def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
     return whose + ", ".join(f"{rung} {storm_limit(guard, rate):g}" for rung, rate in rates.items())
 
 
-def _certificate_text(policy: Policy, plan: Plan) -> str:
+def _certificate_text(policy: Policy, plan: BoundPolicy) -> str:
     """The certificate's state, and why."""
     certificate = policy.certificate
     if certificate is None:
@@ -312,7 +312,7 @@ def _certificate_text(policy: Policy, plan: Plan) -> str:
     )
 
 
-def _changed(plan: Plan) -> str:
+def _changed(plan: BoundPolicy) -> str:
     return f"{' and '.join(plan.stale)} changed"
 
 

@@ -10,7 +10,7 @@ from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
 from cascade.core.policy.economy import ResponseCache
-from cascade.policy.plans import baseline_rung
+from cascade.policy.binding import baseline_rung
 
 __all__ = ["describe_conduct", "notes_of"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascade.core.plans import Plan, ReviewGate
+from cascade.core.bound_policy import BoundPolicy, ReviewGate
 
 __all__ = ["describe_review", "each_review", "idle_reviews", "review_fields"]
 
 
-def each_review(plan: Plan) -> Iterator[str]:
+def each_review(plan: BoundPolicy) -> Iterator[str]:
     """A line for the policy's review, then one for each task that has its own."""
     if plan.shared_review is not None:
         yield f"review: {_text(plan.shared_review)}"
@@ -17,7 +17,7 @@ def each_review(plan: Plan) -> Iterator[str]:
         yield f"task {task}: review: {_text(gate)}"
 
 
-def describe_review(plan: Plan, task: str) -> Iterator[str]:
+def describe_review(plan: BoundPolicy, task: str) -> Iterator[str]:
     """The line of a task's review, if there is one."""
     gate = plan.review_of(task)
     if gate is not None:
@@ -25,7 +25,7 @@ def describe_review(plan: Plan, task: str) -> Iterator[str]:
         yield f"review: {_text(gate)} (of {rungs} here)"
 
 
-def review_fields(plan: Plan, task: str) -> dict[str, object]:
+def review_fields(plan: BoundPolicy, task: str) -> dict[str, object]:
     """A task's review as JSON values; nothing without one."""
     gate = plan.review_of(task)
     if gate is None:
@@ -33,7 +33,7 @@ def review_fields(plan: Plan, task: str) -> dict[str, object]:
     return {"review": {"rung": gate.rung, "below": gate.below, "of": _reviewed(plan, task, gate)}}
 
 
-def idle_reviews(plan: Plan, tasks: tuple[str, ...]) -> Iterator[str]:
+def idle_reviews(plan: BoundPolicy, tasks: tuple[str, ...]) -> Iterator[str]:
     """Reviews that read no answer of any of these tasks, each with what would change that."""
     named = (("review", plan.shared_review), *((f"task {task}: review", gate) for task, gate in plan.reviews.items()))
     for name, gate in named:
@@ -42,7 +42,7 @@ def idle_reviews(plan: Plan, tasks: tuple[str, ...]) -> Iterator[str]:
             yield f"{name}: no effect, because {_why_idle(plan, of, gate)}"
 
 
-def _why_idle(plan: Plan, tasks: list[str], gate: ReviewGate) -> str:
+def _why_idle(plan: BoundPolicy, tasks: list[str], gate: ReviewGate) -> str:
     routes, ladder = [plan.policy.route(task) for task in tasks], plan.policy.ladder
     shipping = [
         route.thresholds[index] for route in routes for index in range(route.floor, min(gate.index, route.ceiling + 1))
@@ -63,7 +63,7 @@ def _text(gate: ReviewGate) -> str:
     return f"{gate.rung} reads what would ship under confidence {gate.below:g} from the rungs below it; what it rejects climbs"
 
 
-def _reviewed(plan: Plan, task: str, gate: ReviewGate) -> list[str]:
+def _reviewed(plan: BoundPolicy, task: str, gate: ReviewGate) -> list[str]:
     """The rungs of which an answer may ship by itself at a confidence under `below`."""
     route, ladder = plan.policy.route(task), plan.policy.ladder
     return [

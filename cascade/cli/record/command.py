@@ -18,8 +18,8 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
 from cascade.ledger.reading import reading
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.recording.from_ledger import read_observations
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.journal import journal_path
@@ -146,7 +146,7 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
         )
     with reading(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
-    if has_reviews(make_plan(policy)):
+    if has_reviews(bind_policy(policy)):
         stderr.print(
             "cascade: the ledger holds no reviews of observed answers: a replay of the review gate needs them"
             " (`cascade record INPUTS` asks for them)"

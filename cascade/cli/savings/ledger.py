@@ -12,7 +12,7 @@ from cascade.cli.savings.amounts import percent_text, usage_fields, usd_text
 from cascade.cli.savings.parts import parts_fields, parts_table
 from cascade.core.policy import Policy
 from cascade.costs import Period
-from cascade.policy.plans import baseline_rung
+from cascade.policy.binding import baseline_rung
 from cascade.savings import DAYS_A_MONTH, Observed
 
 __all__ = ["LedgerReport", "observed_fields", "report_fields", "show_report"]

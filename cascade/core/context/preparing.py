@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from cascade.core.assisting import Assisted, ask_auxiliary
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.context.measuring import CHARACTERS_PER_TOKEN, characters, characters_of_json
 from cascade.core.context.settings import summariser
 from cascade.core.context.summarising import Summarised, build_summary_prompt, needs_summary, with_summary
@@ -15,7 +16,6 @@ from cascade.core.decision import Call, Start
 from cascade.core.events import Event, Sent, Stepping, Taking
 from cascade.core.messages import Request
 from cascade.core.models import rules_of
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung
 from cascade.core.policy.economy import Handoff, Summarize, Trim
 from cascade.core.policy.ladder import asked_as
@@ -38,7 +38,7 @@ _HANDOFF_CHARACTERS = 16_000
 _Asked = tuple[Request, Prepared | None]
 
 
-def context_of(plan: Plan, request: Request, task: str, start: Start) -> Context | None:
+def context_of(plan: BoundPolicy, request: Request, task: str, start: Start) -> Context | None:
     """The context of a climb; None where nothing is prepared: the policy does not say so, or the request is passed on as it is."""
     prepare = plan.policy.route(task).prepare
     if prepare is None or prepare.settings is None or request.raw is not None:
@@ -62,7 +62,9 @@ class Context:
         "_tried",
     )
 
-    def __init__(self, plan: Plan, request: Request, task: str, start: Start, settings: Summarize | Trim) -> None:
+    def __init__(
+        self, plan: BoundPolicy, request: Request, task: str, start: Start, settings: Summarize | Trim
+    ) -> None:
         self._plan, self._request, self._task, self._start, self._settings = plan, request, task, start, settings
         self._asked: dict[int, _Asked] = {}
         self._tried = False  # to make the summary
@@ -180,7 +182,7 @@ def _problem_of(came: Assisted, rung: Rung) -> str:
     return f"that of {rung.rung} ({rung.model}) is {verdict.kind}{detail}"
 
 
-def _priced_summariser(plan: Plan, settings: Summarize) -> tuple[Rung, Rates]:
+def _priced_summariser(plan: BoundPolicy, settings: Summarize) -> tuple[Rung, Rates]:
     """The rung that summarises: one beside the ladder, or on it, the first if none is named. With its prices."""
     if isinstance(settings.by, Rung):
         return plan.auxiliaries[settings.by.rung]
@@ -188,7 +190,7 @@ def _priced_summariser(plan: Plan, settings: Summarize) -> tuple[Rung, Rates]:
     return rung, plan.rates[plan.policy.ladder.index(rung)]
 
 
-def _keeps_original(settings: Summarize, plan: Plan, index: int) -> bool:
+def _keeps_original(settings: Summarize, plan: BoundPolicy, index: int) -> bool:
     return plan.policy.ladder[index].rung in settings.original_for
 
 

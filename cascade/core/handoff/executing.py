@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.assisting import Assisted, ask_auxiliary
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.decision import Situation, own_reason
 from cascade.core.events import Event, Sent, Taken, Taking
 from cascade.core.handoff.artifacts import broken_by, read_artifact
 from cascade.core.handoff.passing import Passing, executor_of
 from cascade.core.handoff.words import ARTIFACT_VERSION, DOUBT_VERSION, execution_block
-from cascade.core.plans import Plan
 from cascade.core.prepared import AuxiliaryKind, Handed
 from cascade.core.sampling import apply_checks, verified
 from cascade.core.step_calls import with_auxiliary
@@ -62,7 +62,7 @@ class _Run:
     situation: Situation
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BoundPolicy:
         return self.taking.plan
 
     def answer(self, come: Taken) -> _Calling:

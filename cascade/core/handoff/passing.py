@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cascade.core.bound_policy import Checks
 from cascade.core.context import Context
 from cascade.core.events import Taking
 from cascade.core.handoff.words import ARTIFACT_SCHEMA, ARTIFACT_VERSION, DOUBT_VERSION, doubt_block, plan_block
 from cascade.core.messages import Request
-from cascade.core.plans import Checks
 from cascade.core.policy import Policy
 from cascade.core.policy.economy import Artifact, Handoff
 from cascade.core.triage import wants_triage

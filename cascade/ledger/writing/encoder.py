@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Calling
@@ -301,7 +301,7 @@ def _vote(step: Step) -> VoteBody | None:
     return VoteBody(vote.agree, vote.most, vote.asked, list(vote.members), verdict.confidence, verdict.source)
 
 
-def _open(call: Calling, plan: Plan) -> OpenBody:
+def _open(call: Calling, plan: BoundPolicy) -> OpenBody:
     """The announcement. The judge of a vote is of the rung whose samples it groups, a review of the rung it reviews."""
     return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, call.place)
 

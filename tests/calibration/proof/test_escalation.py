@@ -17,16 +17,16 @@ import pytest
 from cascade import Policy
 from cascade.calibration.proof.pareto_testing import FEWEST_OF_TASK, escalation_of
 from cascade.calibration.search.levels import code_columns
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.events import Ask, Recorded
-from cascade.core.plans import Plan
 from cascade.core.policy import Task
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.replay import replay_item
 from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
@@ -37,7 +37,7 @@ from tests.core.builders import policy_of
 from tests.live.conftest import HAIKU, OPUS, SONNET
 
 
-def observed(plan: Plan, item: Item) -> Iterator[Observation]:
+def observed(plan: BoundPolicy, item: Item) -> Iterator[Observation]:
     """What a climb for this item tells a guard that does nothing."""
     steps = climb(plan, request_of(item))
     try:
@@ -109,7 +109,7 @@ def test_a_floor_is_no_escalation_and_its_confidence_counts_all_the_same() -> No
     ]  # fmt: skip
     policy = policy_of(0.9, tasks=[{"name": "floored", "floor": "r1"}])
     manifest = Manifest("two", (LadderEntry("r0"), LadderEntry("r1")))
-    columns, (view,) = read_columns(items, manifest, [PolicyMapping(make_plan(policy), manifest.rungs)])
+    columns, (view,) = read_columns(items, manifest, [PolicyMapping(bind_policy(policy), manifest.rungs)])
     assert escalation_of(code_columns(columns, view), (2,)) == Escalation(
         {"r0": 0.5}, {"floored": {"r0": 0.5}, "plain": {"r0": 0.5}}
     )
@@ -159,8 +159,8 @@ def traffic(seed: int, items: int, rates: dict[str, float]) -> list[Item]:
 def tripped(policy: Policy, items: list[Item]) -> set[tuple[str, str]]:
     """Which (task, rung) trips, by the engine's own path."""
     plan, guard, found = (
-        make_plan(policy),
-        Guard(policy.storm_guard, make_plan(policy).escalation),
+        bind_policy(policy),
+        Guard(policy.storm_guard, bind_policy(policy).escalation),
         set[tuple[str, str]](),
     )
     for item in items:

@@ -12,9 +12,9 @@ from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy, StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard, Watch, storm_limit
+from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import certified_escalation, changed_parts, hashes_of
 from cascade.policy.loading import load_policy, parse_policy
-from cascade.policy.plans import make_plan
 from cascade.policy.shipped import shipped
 from cascade.replay.run import ReplayOptions, replay_corpus
 from tests.calibration.certified import certificate_for, certified, with_keys
@@ -44,9 +44,9 @@ def written(policy: Policy, path: Path) -> str:
 
 def test_a_policy_that_is_as_it_was_certified_says_so() -> None:
     """Its plan's answers carry the bound in short."""
-    plan = make_plan(PROVED)
+    plan = bind_policy(PROVED)
     assert (plan.certificate, plan.stale) == ("certified: false_confident <= 0.02 at 0.95", ())
-    assert make_plan(load_policy("support")).certificate == "uncertified"
+    assert bind_policy(load_policy("support")).certificate == "uncertified"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_policy_that_is_as_it_was_certified_says_so() -> None:
 def test_what_was_proved_of_is_watched_part_by_part(policy: Policy, parts: tuple[str, ...]) -> None:
     """Each change voids the certificate, and is named."""
     assert changed_parts(policy) == parts
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     assert (plan.certificate, plan.stale) == ("uncertified", parts)
 
 
@@ -160,8 +160,8 @@ def test_a_price_that_changes_leaves_the_guard_what_it_expects() -> None:
     """The rates of escalation are the traffic's; a new threshold makes others, and then the guard has its own rate."""
     proved = Escalation({"haiku": 0.4, "sonnet": 0.1})
     assert certified_escalation(PROVED, ("prices",)) == proved
-    assert make_plan(rung(0, discount=0.1)).escalation == proved
-    assert make_plan(rung(0, threshold=0.81)).escalation == Escalation()
+    assert bind_policy(rung(0, discount=0.1)).escalation == proved
+    assert bind_policy(rung(0, threshold=0.81)).escalation == Escalation()
 
 
 def test_the_storm_guards_limit_stands_above_the_certified_rate() -> None:

@@ -17,13 +17,13 @@ from cascade.calibration.proof.stored_path import MOST_STEPS
 from cascade.calibration.run import CalibrationOptions, calibrate, calibrate_counts
 from cascade.calibration.sampling import SampleSearch
 from cascade.calibration.tables.parquet import tabulate_corpus, write_counts
-from cascade.core.plans import Plan
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import PathStep
 from cascade.corpora import Item
 from cascade.corpora.splits import Split
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.policy.ratchet import ratcheted, steps_of
 from cascade.replay.driver import replay_item
 from tests.calibration.grouped import RUNGS, drawn_groups, write_groups
@@ -41,17 +41,17 @@ VOTES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def calibrated(corpus: Path, policy: Policy, alpha: float = 0.15, **options: Any) -> Plan:
+def calibrated(corpus: Path, policy: Policy, alpha: float = 0.15, **options: Any) -> BoundPolicy:
     """The policy with what was certified on the corpus, as it would be written."""
     result = calibrate([corpus], CalibrationOptions(replace(TARGET, alpha=alpha), policy, **options))
     certificate = result.certificate()
     assert certificate is not None
-    plan = make_plan(result.policy_with(certificate))
+    plan = bind_policy(result.policy_with(certificate))
     assert plan.stale == ()
     return plan
 
 
-def lost(plan: Plan, items: Sequence[Item]) -> tuple[int, int]:
+def lost(plan: BoundPolicy, items: Sequence[Item]) -> tuple[int, int]:
     """Of the items, by the engine's own path: how many ship below the top, and how many of those are wrong."""
     top, below, wrong = plan.policy.ladder[-1].rung, 0, 0
     for item in items:
@@ -185,7 +185,7 @@ def test_what_is_written_can_be_ratcheted(run: Run, tmp_path: Path) -> None:
     assert policy.certificate is not None
     assert [step.model_dump() for step in policy.certificate.path] == told["path"]
     assert policy.certificate.loss_by_task == told["loss_by_task"]
-    assert make_plan(policy).stale == ()
+    assert bind_policy(policy).stale == ()
     assert steps_of(policy) == len(told["path"]) > 2
     written = yaml.safe_load(path.read_text())["certificate"]["path"]
     assert written[-1] == {"thresholds": {"haiku": None, "sonnet": None}}

@@ -18,7 +18,7 @@ from cascade.calibration.search.baselines import shorter_counts
 from cascade.calibration.search.by_task import best_by_task
 from cascade.calibration.search.frontier import point_at, surface
 from cascade.calibration.search.levels import CodedCorpus, code_columns
-from cascade.core.plans import BoundCheck
+from cascade.core.bound_policy import BoundCheck
 from cascade.core.policy import Task
 from cascade.core.policy.operations import Limits
 from cascade.core.prices import Rates, RateTier

@@ -16,8 +16,8 @@ from cascade.calibration.search.baselines import shorter_counts
 from cascade.calibration.search.by_task import best_by_task
 from cascade.calibration.search.frontier import frontier, point_at, risk_path, surface
 from cascade.calibration.search.levels import CodedCorpus, code_columns
+from cascade.core.bound_policy import BoundPolicy, ReviewGate
 from cascade.core.errors import CorpusError
-from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Task
 from cascade.core.prices import Rates, RateTier
 from cascade.corpora import Item, Manifest
@@ -74,7 +74,7 @@ def _gate(chance: random.Random, names: Sequence[str]) -> ReviewGate:
     return ReviewGate(index, names[index], chance.choice([0.5, 0.8, 1.0]))
 
 
-def _reviewed(item: Item, chance: random.Random, plan: Plan, *, early: bool) -> Item:
+def _reviewed(item: Item, chance: random.Random, plan: BoundPolicy, *, early: bool) -> Item:
     gate = plan.review_of(item.task or "other")
     replies = {}
     for rung, reply in item.replies.items():

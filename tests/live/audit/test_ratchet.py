@@ -20,8 +20,8 @@ from cascade.hooks import Begun
 from cascade.ledger.audit import AuditTables, Ratchet
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.stores import LedgerDown
+from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import epoch_of
-from cascade.policy.plans import make_plan
 from tests.calibration.certified import certified
 from tests.live.audit.stepping import audited, settled, take_step
 from tests.live.conftest import Asking, Clock, Driver, Emulator, ladder
@@ -257,7 +257,7 @@ def test_a_step_stays_while_the_ledger_is_down() -> None:
     table = Table(2, None, None, 1, None, 99)
     steps: list[int] = []
     with capture_logs() as events:
-        ratchet = RatchetInForce(make_plan(audited()), table, no_guard, 0.0, first_s=60)
+        ratchet = RatchetInForce(bind_policy(audited()), table, no_guard, 0.0, first_s=60)
         for number in range(6):
             ratchet.plan(5.0 * number)
             settled()
@@ -271,7 +271,7 @@ def test_a_step_stays_when_the_ledger_is_gone() -> None:
     found = iter((Ratchet("live", "", 2, 0.0), None, None, Ratchet("live", "", 0, 1.0)))
     steps: list[int] = []
     with capture_logs() as events:
-        ratchet = RatchetInForce(make_plan(audited()), lambda: next(found), no_guard, 0.0, first_s=60)
+        ratchet = RatchetInForce(bind_policy(audited()), lambda: next(found), no_guard, 0.0, first_s=60)
         for number in range(4):
             ratchet.plan(5.0 * number)
             settled()
@@ -285,7 +285,7 @@ def test_no_request_waits_for_a_read_that_hangs() -> None:
     may_end = threading.Event()
     table = Table(1, 1, may_end=may_end)
     with capture_logs() as events:
-        ratchet = RatchetInForce(make_plan(audited()), table, no_guard, 0.0, first_s=0.01)
+        ratchet = RatchetInForce(bind_policy(audited()), table, no_guard, 0.0, first_s=0.01)
         steps = [ratchet.plan(at).ratchet for at in (0.0, 5.0, 10.0, 1000.0)]
         may_end.set()
         settled()
@@ -301,7 +301,7 @@ def test_a_child_that_is_forked_during_a_read_reads_for_itself() -> None:
     may_end = threading.Event()
     table = Table(3, may_end=may_end)
     with capture_logs():
-        ratchet = RatchetInForce(make_plan(audited()), table, no_guard, 0.0, first_s=0.01)
+        ratchet = RatchetInForce(bind_policy(audited()), table, no_guard, 0.0, first_s=0.01)
         assert table.began.wait(60)
         child = os.fork()
         if not child:

@@ -15,7 +15,7 @@ from cascade.core.messages import Request, Usage
 from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
 from cascade.emulator import Emulator
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.live.conftest import COST, HAIKU, OPUS, Asking, Emulate, Script, ladder, message_body, reasons, verdict
 from tests.live.operation.test_books import bodies, entries, files
 
@@ -26,7 +26,7 @@ CACHED = [{"role": "user", "content": [{"type": "text", "text": "sure", "cache_c
 
 def bound(way: str, index: int = 0, prompt: Any = "sure") -> tuple[Usage, int]:
     """The most that a call may be billed, and cost in nano-USD."""
-    plan = make_plan(POLICIES[way])
+    plan = bind_policy(POLICIES[way])
     asked = build_prompt(plan.policy, index, Request(read_messages(prompt)))
     return max_usage(asked)[0], upper_bound(plan.rates[index], asked)
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.decision import Start
 from cascade.core.messages import Message, Reply, Request
-from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.trail import Answer
 from cascade.engine.continuing import keep, lessons_of, read_place, recall, start_of
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.state.memory import MemoryState
 from tests.core.builders import reply, run
 
@@ -42,7 +42,7 @@ class Conversation:
     """A caller: says something or hands in results, and keeps what it is answered. Any worker may get its next turn."""
 
     def __init__(self, policy: Policy, *, key: str = "", session: str = "", state: Any = None) -> None:
-        self.plan: Plan = make_plan(policy)
+        self.plan: BoundPolicy = bind_policy(policy)
         self.state = state if state is not None else MemoryState(policy, Escalation(), lambda: 0.0)
         self.key, self.session = key, session
         self.messages: list[dict[str, Any]] = []

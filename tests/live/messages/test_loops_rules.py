@@ -13,7 +13,7 @@ from cascade.core.decision import Start
 from cascade.core.messages import Message, Reply, Request, Usage
 from cascade.core.policy import Policy
 from cascade.engine.continuing import KEEP_S, Memo, Recalled, keys_of, lessons_of, read_place, recall, start_of
-from cascade.policy.plans import baseline_plan, make_plan
+from cascade.policy.binding import bind_baseline, bind_policy
 from tests.core.builders import failure, policy_of, reply, run
 from tests.live.messages.conversations import SURE, UNSURE, Conversation, asks, result
 
@@ -59,7 +59,7 @@ def test_a_rung_that_is_no_longer_there_gives_way_to_the_first() -> None:
     one = talk()
     one.turn("go", reply(UNSURE), asks("t1"))
     ladder = [rung.model_copy(update={"rung": f"new{number}"}) for number, rung in enumerate(one.plan.policy.ladder)]
-    one.plan = make_plan(Policy.model_validate({**one.plan.policy.model_dump(by_alias=True, exclude_unset=True), "ladder": ladder}))  # fmt: skip
+    one.plan = bind_policy(Policy.model_validate({**one.plan.policy.model_dump(by_alias=True, exclude_unset=True), "ladder": ladder}))  # fmt: skip
     answer = one.turn(result("t1"), reply(SURE))
     assert one.rungs(answer) == ["new0"]
     assert "the rung 'r1', which asked for t1, is no longer on the ladder" in answer.notes[0]
@@ -69,7 +69,7 @@ def test_another_policys_rung_of_the_same_name_is_another_rung() -> None:
     """The caller changed the policy in the middle of the loop."""
     one = talk()
     one.turn("go", reply(UNSURE), asks("t1"))
-    one.plan = make_plan(one.plan.policy.model_copy(update={"name": "other"}))
+    one.plan = bind_policy(one.plan.policy.model_copy(update={"name": "other"}))
     answer = one.turn(result("t1"), reply(SURE))
     assert one.rungs(answer) == ["r0"]
     assert "under the policy 'test'" in answer.notes[0]
@@ -296,7 +296,7 @@ def test_a_first_message_that_cannot_be_hashed_has_no_floor() -> None:
 
 def test_the_baseline_has_one_place_and_nothing_to_tell() -> None:
     """A holdout's tool loop is on it from the first turn to the last."""
-    plan = baseline_plan(make_plan(policy_of(0.8, 0.8, sticky={})))
+    plan = bind_baseline(bind_policy(policy_of(0.8, 0.8, sticky={})))
     request = Request(({"role": "user", "content": "go"}, {"role": "assistant", "content": "…"}, result("t1")))
     place = read_place(request, plan.policy)
     assert start_of(place, Recalled(floor=Memo("test", "r2", 3)), request, plan) == Start()
@@ -308,7 +308,7 @@ def test_a_plain_turn_does_not_ask_the_state() -> None:
     request = Request(({"role": "user", "content": "go"},))
     place = read_place(request, policy, "k1", "s1")
     assert not place.needs_recall
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     recalled = recall(_no_state(), place)
     start = start_of(place, recalled, request, plan)
     answer = run(plan, [reply(SURE)], request=request, start=start).answer

@@ -15,7 +15,7 @@ from cascade.budgets.gate import bound_of
 from cascade.core.messages import Request
 from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from tests.live.conftest import COST, Asking, Clock, Emulate, Emulator, ladder, reasons
 
 DAY = 86_400.0
@@ -23,7 +23,7 @@ DAY = 86_400.0
 
 def bound(policy: Policy, text: str, index: int) -> float:
     """The most that one call may cost, in USD."""
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     return bound_of(plan.rates[index], build_prompt(policy, index, Request(read_messages(text))), 1) / 1e9
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cascade import Policy
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, write_corpus
 from cascade.emulator import Emulator, Fault
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 from cascade.replay.run import ReplayOptions, replay_corpus
 from tests.cli.conftest import support
@@ -36,7 +36,7 @@ def test_live_sync_is_live_async_is_the_replay(connections: Connections, scene: 
     """Rung, text, confidence, cost to the nano-USD, usage, and the whole trail with its reasons and what was closed."""
     policy, made = scene
     nothing_wrong: list[dict[str, str]] = [{} for _ in made.items]
-    replayed = purely(make_plan(policy), made, nothing_wrong)
+    replayed = purely(bind_policy(policy), made, nothing_wrong)
     closed = sum(step[3].is_estimate for told in replayed for step in told[-1])
     event("closed some" if closed else "closed none")
     assert live("sync", connections, policy, made, nothing_wrong) == replayed
@@ -84,7 +84,7 @@ def test_a_truncated_reply_is_what_it_is_live(asking: Asking, emulate: Emulate, 
     emulator = emulate(corpus(item("q", reply(0.9, answer), reply(0.9, "sonnet's"), reply(None, "opus's"))))
     emulator.faults = [Fault("truncated_json", model=HAIKU)]
     asked = asking(policy, emulator).ask("q")
-    replayed = replay_item(make_plan(policy), cut("q", has_head=answer == LONG), cost_of="policy")
+    replayed = replay_item(bind_policy(policy), cut("q", has_head=answer == LONG), cost_of="policy")
     ships = answer == LONG and not checks
     assert (asked.rung, asked.degraded) == (("haiku", "truncated") if ships else ("sonnet", None))
     for one in (asked, replayed):
@@ -110,5 +110,5 @@ def test_the_shipped_corpus_costs_live_what_its_replay_says(connections: Connect
     with Emulator(Corpus(whole.manifest, tuple(items))) as emulator:
         driver = Driver(way, connections, policy, emulator.base_url)
         asked = [driver.ask(one.input).cost_nanousd for one in items]
-    plan = make_plan(policy)
+    plan = bind_policy(policy)
     assert asked == [replay_item(plan, one, cost_of="policy").cost_nanousd for one in items]

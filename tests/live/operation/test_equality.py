@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from cascade import Answer, ClimbError, Policy
 from cascade.core import prices
+from cascade.core.bound_policy import BoundPolicy
 from cascade.core.climb import climb
 from cascade.core.decision import Situation
 from cascade.core.events import Ask, Recorded
-from cascade.core.plans import Plan
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import wants_triage
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator, Fault
 from cascade.emulator.messages import PROSE
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item, request_of
 from cascade.replay.driver import recorded_verdict
 from tests.live.conftest import Connections, Driver
@@ -118,7 +118,7 @@ def tell(outcome: Answer | ClimbError) -> Told:
     return (*shipped, outcome.degraded, outcome.abstained, outcome.task, outcome.attempts, steps)
 
 
-def purely(plan: Plan, corpus: Corpus, faults: list[dict[str, str]]) -> list[Told]:
+def purely(plan: BoundPolicy, corpus: Corpus, faults: list[dict[str, str]]) -> list[Told]:
     """The pure rule on the recorded replies; repeats of an input take the replies of their rung in turn."""
     replies: defaultdict[tuple[str, str], list[RecordedReply]] = defaultdict(list)
     for item in corpus.items:
@@ -139,7 +139,7 @@ def purely(plan: Plan, corpus: Corpus, faults: list[dict[str, str]]) -> list[Tol
     return told
 
 
-def bend(plan: Plan, item: Item, wrong: dict[str, str]) -> Answer:
+def bend(plan: BoundPolicy, item: Item, wrong: dict[str, str]) -> Answer:
     """`replay_item`, with some replies bent as the emulator's faults bend them."""
     steps = climb(plan, request_of(item))
     try:
@@ -188,7 +188,7 @@ def test_live_sync_is_live_async_is_the_pure_rule(
 ) -> None:
     """Rung, text, confidence, cost to the nano-USD, usage, and the whole trail with its reasons."""
     policy, corpus, faults = scene
-    pure = purely(make_plan(policy), corpus, faults)
+    pure = purely(bind_policy(policy), corpus, faults)
     for told in pure:
         event(f"steps: {len(told[-1])}")
         event(f"outcome: {told[0] if len(told) == 2 else told[5] or told[6] or 'shipped'}")
@@ -204,7 +204,7 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
     @given(scene=scenes())
     def look(scene: tuple[Policy, Corpus, list[dict[str, str]]]) -> None:
         policy, corpus, faults = scene
-        for told in purely(make_plan(policy), corpus, faults):
+        for told in purely(bind_policy(policy), corpus, faults):
             seen.update(step[1] for step in told[-1])
 
     natural = {"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"}

@@ -28,7 +28,7 @@ from cascade.emulator.prompts import answer_to_review
 from cascade.emulator.requests import ApiError
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 from cascade.telemetry import OpenTelemetry, Prometheus
 from tests.live.conftest import (
@@ -153,7 +153,7 @@ def test_a_review_that_comes_too_late_is_an_error(asking: Asking, played: Emulat
 
 def room(*, review: float, **keys: Any) -> Policy:
     """A gated policy with a budget that has room for Haiku's call and this share of the most that the review may cost."""
-    plan, request = make_plan(ladder()), Request(read_messages("accept"))
+    plan, request = bind_policy(ladder()), Request(read_messages("accept"))
     first = bound_of(plan.rates[0], build_prompt(plan.policy, 0, request), plan.policy.retry.attempts)
     second = bound_of(
         plan.rates[1], build_review_prompt(plan.policy, 1, request, f"{HAIKU}'s"), plan.policy.retry.attempts
@@ -413,9 +413,9 @@ def test_live_and_replay_agree_where_reviews_were_recorded(asking: Asking, emula
     policy = gated()
     driver = asking(policy, emulate(corpus(*items)), ledger="off")
     for one in items:
-        live, replayed = driver.ask(one.input), replay_item(make_plan(policy), one, cost_of="policy")
+        live, replayed = driver.ask(one.input), replay_item(bind_policy(policy), one, cost_of="policy")
         assert told(live) == told(replayed)
-    assert len({told(replay_item(make_plan(policy), one, cost_of="policy")) for one in items}) == 5
+    assert len({told(replay_item(bind_policy(policy), one, cost_of="policy")) for one in items}) == 5
 
 
 def told(answer: Answer) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from cascade import Answer, Policy
 from cascade.core.storm import Guard
 from cascade.corpora import Corpus, Item, read_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.policy.shipped import shipped
 from cascade.replay import replay_item
 from tests.live.conftest import HAIKU, Asking, Clock, Driver, Emulate, corpus, ladder, reasons, reply
@@ -64,7 +64,7 @@ def run(driver: Driver, clock: Clock, items: Sequence[Item]) -> tuple[list[Answe
 
 def purely(policy: Policy, items: Sequence[Item]) -> list[Answer]:
     """The pure rule with the same guard."""
-    plan, guard = make_plan(policy), Guard(policy.storm_guard)
+    plan, guard = bind_policy(policy), Guard(policy.storm_guard)
     return [replay_item(plan, item, guard=guard, cost_of="policy") for item in items]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cascade import AllRungsFailed, Answer, Policy
 from cascade.corpora import Corpus, Item, open_corpus, read_corpus
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 from tests.live.conftest import Asking, Emulate
 
@@ -75,7 +75,7 @@ def test_recorded_questions_are_answered_live_as_the_rule_says(
     asking: Asking, emulate: Emulate, recorded: Corpus
 ) -> None:
     """Rung, text, confidence below the top, and cost (recorded usage at the policy's prices) of 300 items."""
-    items, plan = unique(recorded, ASKED), make_plan(policy())
+    items, plan = unique(recorded, ASKED), bind_policy(policy())
     assert len(items) == ASKED
     driver = asking(policy(), emulate(recorded))
     live = [outcome_of(lambda item=item: driver.ask(item.input, task=item.task)) for item in items]
@@ -90,7 +90,7 @@ def test_recorded_answers_that_are_empty_are_treated_alike(asking: Asking, emula
     """Items with an empty record at the top: the best held goes out, marked, or it is an error, live as in the replay."""
     empty = [item for item in unique(recorded, len(recorded.items)) if item.reply(FULL).answer == ""]
     assert len(empty) >= 10
-    plan, driver = make_plan(policy()), asking(policy(), emulate(recorded))
+    plan, driver = bind_policy(policy()), asking(policy(), emulate(recorded))
     live = [outcome_of(lambda item=item: driver.ask(item.input, task=item.task)) for item in empty]
     pure = [outcome_of(lambda item=item: replay_item(plan, item, cost_of="policy")) for item in empty]
     assert live == pure

@@ -17,8 +17,8 @@ from cascade.core.messages import Reply
 from cascade.core.strict import strict_fault
 from cascade.core.triage import Prompt
 from cascade.emulator import Emulator, ScriptedReply
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
-from cascade.policy.plans import make_plan
 from cascade.providers import AsyncProviders, Providers
 from tests.live.conftest import HAIKU, OPUS, SONNET, Asking, Emulate, corpus, item, reply
 from tests.live.vendors.conftest import LUNA, at_home
@@ -108,7 +108,7 @@ def test_a_plan_has_a_strict_form() -> None:
 def test_its_summariser_is_called_through_its_vendors_api(desk: Emulator, way: str) -> None:
     """As the preparation of a long thread calls it: text in, text out, billed by its own prices."""
     policy = load_policy("customer-service")
-    rung, rates = make_plan(policy).auxiliaries["summariser"]
+    rung, rates = bind_policy(policy).auxiliaries["summariser"]
     prompt = Prompt(rung, ({"role": "user", "content": "Summarise this: …"},), "You summarise.", None, 1_024)
 
     async def summarise() -> object:

@@ -11,7 +11,7 @@ import pytest
 from cascade import MissingKey, Policy
 from cascade.core.storm import Guard
 from cascade.corpora import Item
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.replay import replay_item
 from tests.live.conftest import COST, HAIKU, SONNET, Asking, Clock, Emulate, corpus, message_body, reasons, reply
 from tests.live.operation.test_storms import named, run
@@ -41,7 +41,7 @@ def test_the_storm_guard_counts_disagreement(asking: Asking, emulate: Emulate) -
     assert named(events) == [("storm_tripped", "other", "haiku")]
     assert {answer.steps[0].reason for answer in answers[:30]} == {"disagreement"}
     assert [answer.steps[0].reason for answer in answers[30:]] == ["storm"] * 3
-    plan, watching = make_plan(policy), Guard(policy.storm_guard)
+    plan, watching = bind_policy(policy), Guard(policy.storm_guard)
     replayed = [replay_item(plan, item, guard=watching, cost_of="policy") for item in items]
     assert [(one.cost_nanousd, reasons(one)) for one in answers] == [
         (one.cost_nanousd, reasons(one)) for one in replayed

@@ -18,7 +18,7 @@ from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
-from cascade.policy.plans import make_plan
+from cascade.policy.binding import bind_policy
 from cascade.state.memory import process_counters
 from tests.live.conftest import COST, HAIKU, Asking, error_body, ladder, reasons
 from tests.live.operation.test_books import bodies, entries
@@ -33,7 +33,7 @@ ONE = COST["haiku"]
 
 def bound() -> int:
     """The most that one sample may cost, in nano-USD."""
-    plan = make_plan(ladder())
+    plan = bind_policy(ladder())
     return bound_of(plan.rates[0], build_prompt(plan.policy, 0, Request(read_messages("?"))), 1)
 
 

@@ -1,4 +1,4 @@
-"""A policy, ready to run: its prices, signals and checks, bound. `policy.plans` makes it; `core.climb` runs it."""
+"""A policy, ready to run: its prices, signals and checks, bound. `policy.binding` makes it; `core.climb` runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cascade.core.text.parsing import Repair
 from cascade.core.tools import InputTest, bind_tools
 from cascade.core.verification import Verifier
 
-__all__ = ["Accept", "BoundCheck", "Checks", "Plan", "ReviewGate"]
+__all__ = ["Accept", "BoundCheck", "BoundPolicy", "Checks", "ReviewGate"]
 
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
@@ -62,7 +62,7 @@ class ReviewGate:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BoundPolicy:
     """A policy, ready to run.
 
     `rates`: prices by rung index. `checks`: by task, besides `shared_checks`; `verifiers` likewise. `repair`: the parser

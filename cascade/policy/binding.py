@@ -1,12 +1,12 @@
-"""Policy → Plan: look up the prices, compile the patterns and import the functions that a policy names."""
+"""Policy → BoundPolicy: look up the prices, compile the patterns and import the functions that a policy names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cascade.core.bound_policy import BoundPolicy, ReviewGate
 from cascade.core.errors import PolicyError
-from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Check, Fault, Policy, Rung, Samples, Task, Variant, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.economy import Prepare
@@ -22,12 +22,12 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "called_rungs", "make_plan"]
+__all__ = ["baseline_rung", "bind_baseline", "bind_policy", "binding_faults", "bound_keys", "called_rungs"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
 
-def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
+def bind_policy(policy: Policy, *, batch: bool = False) -> BoundPolicy:
     """The policy, ready to run. Imports the modules that its checks name. `batch`: at the prices of the Message Batches API.
 
     Raises PolicyError if a model has no price, a pattern is not linear-time or a function cannot be imported; MissingExtra
@@ -39,7 +39,7 @@ def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
     by_task = {task.name: bound(task.checks) for task in policy.tasks if task.checks}
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
     shared = bound(listed)
-    return Plan(
+    return BoundPolicy(
         policy=policy,
         rates=tuple(_rates(rung, batch=batch) for rung in policy.ladder),
         signals=Signals(policy, compile_blind),
@@ -130,7 +130,7 @@ def bound_keys(policy: Policy) -> dict[str, KeyOf]:
     }
 
 
-def baseline_plan(plan: Plan) -> Plan:
+def bind_baseline(plan: BoundPolicy) -> BoundPolicy:
     """The same policy with the baseline as its only rung, for requests that the ladder does not answer.
 
     Requests go through the same climb, so they are priced and recorded alike. There is no threshold, floor, scorer, storm
