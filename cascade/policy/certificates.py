@@ -8,14 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cascade.core import grouping
 from cascade.core.early import can_refuse
 from cascade.core.handoff.passing import versions_of
 from cascade.core.policy import OTHER, Policy, Rung, Samples, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
-from cascade.core.review import RULES as REVIEW_RULES
-from cascade.core.triage import RULES, rules_for, triage_name
+from cascade.core.prompts.judge import RULES as JUDGE_RULES
+from cascade.core.prompts.review_gate import RULES as REVIEW_RULES
+from cascade.core.prompts.triage import RULES
+from cascade.core.triage import rules_for, triage_name
 from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
@@ -115,7 +116,7 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
             if variant.model is not None:
                 _add(panel, variant.label(own), asked_as(rung, variant))
         if samples is not None and samples.same.kind == "judge":
-            _add(prompts, "judge", grouping.RULES)
+            _add(prompts, "judge", JUDGE_RULES)
     parts["prompts"] = prompts
     if panel:
         models = {name: [_voter(rung) for rung in rungs] for name, rungs in panel.items()}
