@@ -43,7 +43,8 @@ class Begun:
     """A request that begins.
 
     `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: in mode observe, the id of the request that this climb
-    shadows. `cache`: whether the response cache has its answer; None: it is not used.
+    shadows. `cache`: whether the response cache has its answer; None: it is not used. `prompts`: the versions of the words in
+    which it is asked, by role; None: as the policy has it for the task.
     """
 
     plan: BoundPolicy
@@ -54,6 +55,7 @@ class Begun:
     slot: int = 0
     observed_as: str | None = None
     cache: Literal["hit", "miss"] | None = None
+    prompts: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

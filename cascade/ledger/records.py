@@ -59,7 +59,10 @@ DAY_S = 86_400
 
 
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part."""
+    """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part.
+
+    `prompts`: the versions of the words in which it may be asked, by role (`cascade.core.prompts`).
+    """
 
     policy: str
     policy_hash: str
@@ -70,6 +73,7 @@ class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flags: list[str] = []
     content: dict[str, str] = {}
     observed_as: str | None = None
+    prompts: dict[str, str] = {}
 
 
 ASKED_PART = "asked"

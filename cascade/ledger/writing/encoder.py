@@ -162,6 +162,7 @@ class Encoder:
             flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
+            prompts=begun.plan.prompts_for(begun.task, begun.request) if begun.prompts is None else begun.prompts,
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
