@@ -25,12 +25,15 @@ if TYPE_CHECKING:
         DeadlineExceeded,
         MissingExtra,
         MissingKey,
+        PlanError,
         PolicyError,
         RequestError,
         StreamBroken,
         UncertifiedWarning,
         UpstreamRejected,
     )
+    from cascade.core.planning.graph import Plan, Subtask
+    from cascade.core.planning.result import Result
     from cascade.core.policy import Policy
     from cascade.core.trail import Answer, Step, Verdict
     from cascade.engine import (
@@ -38,12 +41,17 @@ if TYPE_CHECKING:
         AsyncCascade,
         Cascade,
         aask,
+        aplan,
+        arun,
         ask,
+        plan,
         reload,
         report_outcome,
+        run,
         wrap,
     )
     from cascade.policy.loading import load_policy
+    from cascade.policy.plan_files import load_plan, save_plan
 
 __all__ = [
     "AllRungsFailed",
@@ -60,19 +68,29 @@ __all__ = [
     "DeadlineExceeded",
     "MissingExtra",
     "MissingKey",
+    "Plan",
+    "PlanError",
     "Policy",
     "PolicyError",
     "RequestError",
+    "Result",
     "Step",
     "StreamBroken",
+    "Subtask",
     "UncertifiedWarning",
     "UpstreamRejected",
     "Verdict",
     "aask",
+    "aplan",
+    "arun",
     "ask",
+    "load_plan",
     "load_policy",
+    "plan",
     "reload",
     "report_outcome",
+    "run",
+    "save_plan",
     "wrap",
 ]
 
@@ -81,14 +99,23 @@ _HOME = dict.fromkeys(__all__, "cascade.core.errors") | {
     "AskOptions": "cascade.engine",
     "AsyncCascade": "cascade.engine",
     "Cascade": "cascade.engine",
+    "Plan": "cascade.core.planning.graph",
     "Policy": "cascade.core.policy",
+    "Result": "cascade.core.planning.result",
     "Step": "cascade.core.trail",
+    "Subtask": "cascade.core.planning.graph",
     "Verdict": "cascade.core.trail",
     "aask": "cascade.engine",
+    "aplan": "cascade.engine",
+    "arun": "cascade.engine",
     "ask": "cascade.engine",
+    "load_plan": "cascade.policy.plan_files",
     "load_policy": "cascade.policy.loading",
+    "plan": "cascade.engine",
     "reload": "cascade.engine",
     "report_outcome": "cascade.engine",
+    "run": "cascade.engine",
+    "save_plan": "cascade.policy.plan_files",
     "wrap": "cascade.engine",
 }
 

@@ -73,8 +73,8 @@ class BoundPolicy:
     `reviews`: by task, the review that takes the place of `shared_review`.
     `auxiliaries`: the rungs beside the ladder that summarise, by name, with their prices. `batch`: its prices are those of batches.
     `epoch`: names what decides, for the audit: rates are of one epoch. `ratchet`: how many steps the thresholds were ratcheted.
-    `prompts`: by task, and `other`, the versions of the words in which its requests may be asked, by role.
-    `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
+    `prompts`: by task, and `other`, the versions of the words in which its requests may be asked, by role;
+    `plan_prompts`: of the planner, the executor and the reviewer, if the policy plans. `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
 
     policy: Policy
@@ -98,6 +98,7 @@ class BoundPolicy:
     auxiliaries: Mapping[str, tuple[Rung, prices.Rates]] = field(default_factory=dict[str, "tuple[Rung, prices.Rates]"])
     batch: bool = False
     prompts: Mapping[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    plan_prompts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def review_of(self, task: str) -> ReviewGate | None:
         """The review of a task's answers: its own, else the policy's, else None."""

@@ -2,12 +2,13 @@
 
 Read in this order:
 
-- `api`: `ask`, `aask` and `reload`, on drivers that the process shares
+- `api`: `ask`, `plan`, `run`, their async twins and `reload`, on drivers that the process shares
 - `arguments`: the arguments of one request (`response_types`: what `response_model` may be; `unsupported`: refused keywords)
 - `runtime`: what a driver holds: policy, mode, state, budgets, hooks, clocks
 - `lifecycle`: one request from its first call to its answer, as a generator without I/O
 - `drivers`: the two classes that run that generator and do the I/O, blocking or in asyncio
 - `messages`: `Cascade.messages`, which takes and returns the SDK's own types (`wrapping`: a client whose messages climb)
+- `planning`: `Cascade.plan` and `Cascade.run`
 - `ratchet`: the thresholds that the audit has raised, read from the ledger (`outcomes`: what callers report of answers)
 - `observing`: the shadow requests of `mode: observe`
 - `mode_switch`: `cascade mode`, and the mode in force
@@ -15,7 +16,7 @@ Read in this order:
 
 from __future__ import annotations
 
-from cascade.engine.api import aask, ask, reload, report_outcome
+from cascade.engine.api import aask, aplan, arun, ask, plan, reload, report_outcome, run
 from cascade.engine.arguments import AskOptions, Prompt, default_policy
 from cascade.engine.drivers import AsyncCascade, Cascade
 from cascade.engine.wrapping import wrap
@@ -26,9 +27,13 @@ __all__ = [
     "Cascade",
     "Prompt",
     "aask",
+    "aplan",
+    "arun",
     "ask",
     "default_policy",
+    "plan",
     "reload",
     "report_outcome",
+    "run",
     "wrap",
 ]
