@@ -110,9 +110,8 @@ def judge_id(policy: Policy, judge: str) -> str:
 def known_controls(policy: Policy, tables: AuditTables, now: float) -> tuple[Control, ...]:
     """The control items of the judges as they are now, oldest first, by the judges' plain names. `now`: Unix seconds. Raises LedgerDown."""
     found = tables.controls(policy.name, since=now - KEEP_S)
-    plain = (
-        (one, name) for one in found if judge_rung(name := one.judge.partition("#")[0]) is not None
-    )  # the reviewer of plans is none
+    named = ((one, one.judge.partition("#")[0]) for one in found)
+    plain = ((one, name) for one, name in named if judge_rung(name) is not None)  # the reviewer of plans is no judge
     return tuple(replace(one, judge=name) for one, name in plain if judge_id(policy, name) in (one.judge, name))
 
 
