@@ -97,20 +97,26 @@ class Execution:
         self.terms, self.schedule, self.money, self.journal = terms, schedule, money, journal
         self.is_crowded = False
         self._running = 0
+        self._waiting: list[Control] = []
 
     def start(self, concurrency: int) -> list[Job]:
         """The requests that may be made now, beside those under way."""
         terms = self.terms
         if terms.ends_at is not None and terms.clock() >= terms.ends_at:
             self.schedule.stop("deadline")
+        if self.schedule.stopped is not None:
+            return []
         room = max(0, (1 if self.is_crowded else concurrency) - self._running)
-        jobs: list[Job] = []
-        for work in self.schedule.ready(room):
+        controls, self._waiting = self._waiting[:room], self._waiting[room:]
+        jobs = [self._job(work) for work in controls]
+        for work in self.schedule.ready(room - len(jobs)):
             job = self._job(work)
             jobs.append(job)
-            beside = self.schedule.beside(job.request_id) if isinstance(work, Review) else None
-            if beside is not None:
-                jobs.append(self._job(beside))
+            control = self.schedule.beside(job.request_id) if isinstance(work, Review) else None
+            if control is not None and self.is_crowded:
+                self._waiting.append(control)
+            elif control is not None:
+                jobs.append(self._job(control))
         self._running += len(jobs)
         return jobs
 
@@ -175,8 +181,8 @@ class Execution:
 
     def _pause(self, job: Job, why: Stop) -> None:
         """A job could not be done within the run's money or time. It is tried again if the money was only reserved."""
-        if why == "budget" and job.allowance.is_crowded and not self.is_crowded:
-            self.is_crowded = True
+        if why == "budget" and job.allowance.is_crowded:
+            self.is_crowded = True  # the next ones have nothing reserved beside them, so that this ends
         else:
             self.schedule.stop(why)
 
