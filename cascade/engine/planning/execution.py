@@ -31,7 +31,8 @@ from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.planning.journal import Journal
 from cascade.engine.runtime import Runtime
-from cascade.hooks import Ended, unfinished_calls
+from cascade.hooks import Ended, cost_of_end
+from cascade.policy.checks import schema_check
 
 __all__ = ["Execution", "Job", "RunTerms"]
 
@@ -80,8 +81,7 @@ class Job:
 
     def ended(self, end: Ended) -> None:
         """What the ledger has of it."""
-        calls = (*end.steps, *unfinished_calls(None, end))
-        self.cost = sum(call.cost_nanousd for call in calls)
+        self.cost = cost_of_end(end)
 
 
 class Execution:
@@ -208,6 +208,7 @@ class Execution:
         job.arguments = Arguments(
             replace(self._request(work), id=request_id, metadata=dict(terms.metadata or {})),
             max(left, _SHORTEST_S) if left is not None and ends_with_run else None,
+            checks=(schema_check(schema),) if (schema := _schema_of(work)) is not None else (),
             on_end=job.ended,
             is_message=False,
             part=part,
@@ -242,6 +243,11 @@ class Execution:
             )  # fmt: skip
         text = results[work.subtask.id].attempts[-1].text or ""
         return reviewer_request(terms.plan, work.subtask, sources, text, terms.policy)
+
+
+def _schema_of(work: Work) -> Mapping[str, Any] | None:
+    """The schema that a work's result must fit: the API enforces only a part of it."""
+    return work.subtask.schema if isinstance(work, Execute) else None
 
 
 def _outcome(job: Job, answer: Answer[Any] | None, error: BaseException | None) -> Attempt | PlanReview:
