@@ -9,7 +9,7 @@ The drivers (`running`) make the requests, on threads or in asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from cascade.claude.schemas import schema_of
 from cascade.core.decision import Start
 from cascade.core.errors import BudgetExceeded, CascadeError, ClimbError, DeadlineExceeded, RequestError
 from cascade.core.messages import Request
-from cascade.core.planning.controls import control_done
+from cascade.core.planning.controls import ControlDone, control_done
 from cascade.core.planning.executor import Source, executor_request
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.part import Part
@@ -30,6 +30,7 @@ from cascade.core.policy.planning import Planning
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.planning.journal import Journal
+from cascade.engine.runtime import Runtime
 from cascade.hooks import Ended, unfinished_calls
 
 __all__ = ["Execution", "Job", "RunTerms"]
@@ -39,16 +40,27 @@ _SHORTEST_S = 1e-3  # a deadline must be above 0
 
 @dataclass(frozen=True, slots=True)
 class RunTerms:
-    """What holds for the whole run. `ends_at`: its deadline on `clock`; None: it has none. `decided`: in this conversation before."""
+    """What holds for the whole run. `ends_at`: its deadline on the driver's clock; None: it has none.
+
+    `decided`: what was decided in this conversation before.
+    """
 
     plan: Plan
     inputs: Mapping[str, str]
-    policy: Policy
+    runtime: Runtime
     run_id: str
-    clock: Callable[[], float]
     ends_at: float | None = None
     metadata: Mapping[str, str] | None = None
     decided: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """The driver's."""
+        return self.runtime.policy
+
+    def clock(self) -> float:
+        """What time it is for the driver."""
+        return self.runtime.options.clock()
 
 
 class Job:
@@ -102,19 +114,22 @@ class Execution:
         self._running += len(jobs)
         return jobs
 
-    def finish(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> None:
-        """This came of a job. Raises the error if it is none of a request's own: then the run cannot go on."""
+    def finish(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> ControlDone | None:
+        """This came of a job. Returns what came of a control item, to be kept for other runs.
+
+        Raises the error if it is none of a request's own: then the run cannot go on.
+        """
         why = self._stopped_by(job, answer, error)
         if why is not None:
             self._give_back(job)
             self._pause(job, why)
-            return
+            return None
         if error is not None and not isinstance(error, (ClimbError, RequestError)):
             self._give_back(job)
             raise error
         self._running -= 1
         job.allowance.end(job.cost)
-        self._keep(job, _outcome(job, answer, error))
+        return self._keep(job, _outcome(job, answer, error))
 
     def put_down(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> None:
         """As `finish`, where the run cannot go on: what came of the job is kept, and nothing is raised for it."""
@@ -135,17 +150,20 @@ class Execution:
             (counted,) if maybe else (), terms.inputs, maybe, terms.policy.hash,
         )  # fmt: skip
 
-    def _keep(self, job: Job, outcome: Attempt | PlanReview) -> None:
+    def _keep(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
         """An outcome is written down, and then something follows from it."""
-        work = job.work
+        work, control = job.work, None
+        if isinstance(work, Control):
+            assert isinstance(outcome, PlanReview), "a reviewer is asked"
+            control = control_done(work.item, outcome)
+            came: dict[str, Any] = {"control": asdict(control)}
+        else:
+            kind = "attempt" if isinstance(outcome, Attempt) else "review"
+            came = {"subtask": work.subtask.id, kind: outcome.to_dict()}
         if self.journal is not None:
-            if isinstance(work, Control):
-                assert isinstance(outcome, PlanReview)
-                self.journal.ended(job.request_id, job.cost, control=asdict(control_done(work.item, outcome)))
-            else:
-                kind = "attempt" if isinstance(outcome, Attempt) else "review"
-                self.journal.ended(job.request_id, job.cost, subtask=work.subtask.id, **{kind: outcome.to_dict()})
+            self.journal.ended(job.request_id, job.cost, **came)
         self.schedule.settle(work, outcome)
+        return control
 
     def _give_back(self, job: Job) -> None:
         """A job came to nothing. What it cost is kept."""

@@ -53,11 +53,13 @@ class OpenedRun:
         """The run, ready to be driven. `controls`: what the reviewer said of control items before. Raises PlanError."""
         plan, policy = self.plan, self.runtime.policy
         assert plan is not None, "a goal is planned first"
+        if not controls and self.journal is not None:  # a driver without a ledger forgets them
+            controls = self.journal.controls
         schedule = Schedule(
             plan, policy, attempts=self.attempts, controls=controls, unbelieved=self.unbelieved
         )  # fmt: skip
         terms = RunTerms(
-            plan, self.inputs, policy, self.id, self.runtime.options.clock, self.ends_at, self.metadata
+            plan, self.inputs, self.runtime, self.id, self.ends_at, self.metadata
         )  # fmt: skip
         return Execution(terms, schedule, self.money, self.journal)
 

@@ -16,6 +16,7 @@ from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
 from cascade.engine.planning.opening import OpenedRun, open_run
 from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.standing import keep_control, recall_controls
 
 if TYPE_CHECKING:
     from cascade.engine.drivers import AsyncCascade, Cascade
@@ -32,7 +33,7 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
     try:
         _require_plan(opened)
-        run = opened.execution()
+        run = opened.execution(recall_controls(opened.runtime))
         _drive(driver, run, opened.concurrency)
         return run.result()
     finally:
@@ -55,7 +56,9 @@ def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
                 return
             come = done.get()
             running -= 1
-            run.finish(*come)
+            control = run.finish(*come)
+            if control is not None:
+                keep_control(run.terms.runtime, control)
     except BaseException:  # nothing more is begun; what is under way is paid for, so its end is kept
         while running:
             come = done.get()
@@ -77,7 +80,7 @@ async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: Ru
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
     try:
         _require_plan(opened)
-        run = opened.execution()
+        run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
         await _adrive(driver, run, opened.concurrency)
         return run.result()
     finally:
@@ -95,7 +98,9 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
                 return
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in jobs if task.done()]:
-                run.finish(jobs.pop(task), *_came_of(task))
+                control = run.finish(jobs.pop(task), *_came_of(task))
+                if control is not None:
+                    await asyncio.to_thread(keep_control, run.terms.runtime, control)
     except BaseException:
         for task in jobs:
             task.cancel()
