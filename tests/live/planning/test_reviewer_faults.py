@@ -6,6 +6,7 @@ The emulator plays the executors and the reviewer, through the real SDK.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
@@ -23,7 +24,7 @@ from cascade.emulator.requests import ApiError
 from tests.live.conftest import COST, HAIKU, OPUS, SONNET, USAGE, Connections, Emulate, ladder
 from tests.live.operation.test_books import bodies, entries
 
-SUBTASKS = 8
+SUBTASKS, RETRIES = 8, 2
 RIGHT = {item.result: item.is_right for item in CONTROLS}
 REASON = "The price is 30 euros, not 40."
 
@@ -112,10 +113,10 @@ def runs(request: pytest.FixtureRequest, connections: Connections, emulate: Emul
 
 
 FAULTS = [
-    pytest.param(lambda _: said("accept", "fine"), "it accepted {} of {} results that are known to be wrong", 4, id="always accepts"),
-    pytest.param(lambda _: said("retry"), "it rejected {} of {} results that are known to be right", 3, id="always rejects"),
-    pytest.param(lambda _: said("escalate"), "it rejected {} of {} results that are known to be right", 3, id="always escalates"),
-    pytest.param(lambda _: "I have read it, and it looks fine to me.", "of {} of {} control items it said nothing usable", 2, id="prose"),
+    pytest.param(lambda _: said("accept", "fine"), r"it accepted \d+ of \d+ results that are known to be wrong", 4, id="always accepts"),
+    pytest.param(lambda _: said("retry"), r"it rejected \d+ of \d+ results that are known to be right", 3, id="always rejects"),
+    pytest.param(lambda _: said("escalate"), r"it rejected \d+ of \d+ results that are known to be right", 3, id="always escalates"),
+    pytest.param(lambda _: "I have read it, and it looks fine to me.", r"of \d+ of \d+ control items it said nothing usable", 2, id="prose"),
 ]  # fmt: skip
 
 
@@ -126,29 +127,21 @@ def test_a_reviewer_that_cannot_review_is_found_and_the_run_ends_bounded(
 ) -> None:
     """After so many control items that show it, and those under way by then, it is asked nothing more."""
     fleet = Fleet(reviews)
-    result = runs(fleet, planning(), concurrency=concurrency)
-    reviewer, count, retries = result.reviewer, fleet.count(), 2
+    result = runs(fleet, planning(max_retries=RETRIES), concurrency=concurrency)
+    reviewer, count = result.reviewer, fleet.count()
     assert not result.ok
     assert not reviewer.believed
-    assert why.format(*_counts(result)) == reviewer.why
-    assert enough <= count["control"] <= enough + concurrency
-    # One control item beside a review, at most; and at most `retries` more attempts, each with its review, beside the first ones.
-    assert count["control"] <= count["review"] <= min(enough + concurrency, SUBTASKS * (1 + retries))
-    assert SUBTASKS <= count["execute"] <= SUBTASKS + count["review"]
+    assert re.fullmatch(why, reviewer.why)
+    # N subtasks, each reviewed after each of at most 1 + max_retries attempts, with at most one control item beside a review.
+    assert SUBTASKS <= count["execute"] <= SUBTASKS + min(count["review"], SUBTASKS * RETRIES)
+    assert enough <= count["control"] <= count["review"] <= SUBTASKS * (1 + RETRIES)
+    # Further reviews are at most those under way when the items show it: one where one thing is done after the other.
+    if concurrency == 1:
+        assert count["control"] == count["review"] == enough
+    assert count["control"] <= enough + 2 * concurrency
     assert result.of("accepted") == ()
     assert set(result.of("unsettled")) == {subtask.id for subtask in result.plan.subtasks}
-    assert (
-        "the reviewer is not believed: it" in result.final.why
-        or "known" in result.final.why
-        or "nothing usable" in result.final.why
-    )
-
-
-def _counts(result: Result) -> tuple[int, int]:
-    """The errors that the fault is about, and of how many items."""
-    one = result.reviewer
-    found = ((one.wrong_accepted, one.wrong), (one.right_rejected, one.right), (one.unusable, one.controls))
-    return max(found, key=lambda pair: pair[0])
+    assert result.final.why == f"the reviewer is not believed: {reviewer.why}"
 
 
 def test_a_good_reviewer_is_believed_and_catches_what_an_executor_got_wrong(runs: Runs) -> None:
