@@ -50,11 +50,11 @@ def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
     try:
         while True:
             for job in run.start(concurrency):
-                context = copy_context()
-                threading.Thread(
-                    target=context.run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
-                ).start()
-                running += 1
+                thread = threading.Thread(
+                    target=copy_context().run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
+                )
+                running += 1  # first: an interrupt in between must not leave it unwaited for
+                thread.start()
             if not running:
                 return
             come = done.get()
