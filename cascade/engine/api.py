@@ -14,7 +14,7 @@ from cascade.engine.drivers import AsyncCascade, Cascade
 from cascade.engine.outcomes import read_outcome, report_to
 from cascade.forks import renew_in_children
 
-__all__ = ["aask", "ask", "reload", "report_outcome"]
+__all__ = ["PolicyLike", "aask", "ask", "reload", "report_outcome", "shared_driver"]
 
 PolicyLike: TypeAlias = Policy | str | Path | None
 _Data = TypeVar("_Data")
@@ -55,6 +55,11 @@ class _Shared:
 
 
 _shared = _Shared()
+
+
+def shared_driver(kind: type[_Driver], policy: PolicyLike) -> _Driver:
+    """The driver of this kind for a policy, which the process keeps between calls."""
+    return _shared.driver(kind, policy)
 
 
 @overload

@@ -1,0 +1,1 @@
+"""The words that models are asked in, one module for each role."""
