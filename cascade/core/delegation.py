@@ -1,6 +1,6 @@
 """The checks of the delegation helpers (`engine.delegation`): what makes a result one that may be shipped. Pure, in time linear in the text.
 
-A check is a function of this module with its limits bound to it (`functools.partial`), under the name that the trail shows: so the
+That it is not empty needs no check of its own: every answer is held to that. A check is a function of this module with its limits bound to it (`functools.partial`), under the name that the trail shows: so the
 response cache can tell when two are equal.
 """
 
@@ -12,7 +12,6 @@ from functools import partial
 
 from cascade.core.handoff.artifacts import mentions
 from cascade.core.text.counting import count_words, has_ideographs
-from cascade.core.text.parsing import is_visible
 
 __all__ = ["folded", "of_label", "of_rewriting", "of_summary", "of_translation"]
 
@@ -20,17 +19,17 @@ _Check = Callable[[str], bool]
 
 
 def of_summary(text: str, max_words: int) -> list[_Check]:
-    """Of a summary: not empty, within the words, and shorter than the text; no longer than it, if it is within the words itself."""
+    """Of a summary: within the words, and shorter than the text; no longer than it, if it is within the words itself."""
     longest = len(text.strip()) - (count_words(text) > max_words)
     within = _named(f"max_words:{max_words}", _has_at_most_words, most=max_words)
-    return [_named("not_empty", _is_visible), within, _named("shorter", _has_at_most_characters, most=longest)]
+    return [within, _named("shorter", _has_at_most_characters, most=longest)]
 
 
 def of_rewriting(max_chars: int, keyword: str | None) -> list[_Check]:
-    """Of a text that was rewritten: not empty, within the characters, with the keyword."""
+    """Of a text that was rewritten: within the characters, with the keyword."""
     within = _named(f"max_chars:{max_chars}", _has_at_most_characters, most=max_chars)
     wanted = [] if keyword is None else [_named("keyword", _mentions, phrase=keyword)]
-    return [_named("not_empty", _is_visible), within, *wanted]
+    return [within, *wanted]
 
 
 def of_label(labels: Sequence[str]) -> list[_Check]:
@@ -39,11 +38,9 @@ def of_label(labels: Sequence[str]) -> list[_Check]:
 
 
 def of_translation(text: str, to: str, source: str | None) -> list[_Check]:
-    """Of a translation: not empty; and not the text itself, if that is prose and known to be in another language."""
-    checks = [_named("not_empty", _is_visible)]
-    if source is not None and folded(source) != folded(to) and _is_prose(text):
-        checks.append(_named("translated", _differs, given=text))
-    return checks
+    """Of a translation: not the text itself, if that is prose and known to be in another language."""
+    is_known = source is not None and folded(source) != folded(to)
+    return [_named("translated", _differs, given=text)] if is_known and _is_prose(text) else []
 
 
 def folded(text: str) -> str:
@@ -55,10 +52,6 @@ def _named(name: str, test: Callable[..., bool], **limits: object) -> _Check:
     check = partial(test, **limits)
     check.__name__ = name  # type: ignore[attr-defined]
     return check
-
-
-def _is_visible(text: str) -> bool:
-    return is_visible(text)
 
 
 def _has_at_most_words(text: str, *, most: int) -> bool:

@@ -97,7 +97,7 @@ def summarize(text: str, max_words: int, **options: Unpack[DelegationOptions]) -
     Words are what white space separates; each Chinese or Japanese character (Han, kana) counts as one word. Thai, Lao, Khmer and
     Burmese put spaces between phrases, so there a phrase counts as one word: use `rewrite` with its `max_chars`.
 
-    Checks: `not_empty`; `max_words:N`; `shorter`: fewer characters than the text, or as many if the text is within `max_words` itself.
+    Checks: `max_words:N`; `shorter`: fewer characters than the text, or as many if the text is within `max_words` itself.
     Raises RequestError before anything is paid if an argument is invalid, and otherwise what `ask` raises.
     """
     return _blocking("summarize", options, _summary(text, max_words, options))
@@ -158,7 +158,7 @@ def rewrite(
     or underscore may adjoin them, but those of scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese). Line breaks,
     curly quotes, `*` and backticks make no difference; another inflection does.
 
-    Checks: `not_empty`, `max_chars:N`, `keyword`.
+    Checks: `max_chars:N`; `keyword`.
     """
     return _blocking("rewrite", options, _rewriting(text, max_chars, keyword, options))
 
@@ -235,7 +235,7 @@ def _labelled(answer: Answer[Any], known: Mapping[str, str]) -> Answer[str]:
 def translate(text: str, to: str, *, source: str | None = None, **options: Unpack[DelegationOptions]) -> Answer[None]:
     """The text in another language. `to` and `source`: a language's name or code, such as "German" or "pt-BR".
 
-    Checks: `not_empty`; with a `source` that is not `to` also `translated`: prose must not come back as it was. Prose is a text with at
+    Check, with a `source` that is not `to`: `translated`, prose must not come back as it was. Prose is a text with at
     least four words in lower case, or twelve Han characters or kana, and nothing that looks like code; names, figures and code may
     stay as they are. Without `source` that is not checked: a text may be in the language already, and is then right as it is.
     """
