@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Request
+from cascade.core.planning.part import Part
 from cascade.core.policy import Rung
 from cascade.core.step_calls import FIRST_AUXILIARY
 from cascade.core.trail import Answer, Arm, Sample, Step
@@ -43,7 +44,7 @@ class Begun:
     """A request that begins.
 
     `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: in mode observe, the id of the request that this climb
-    shadows. `cache`: whether the response cache has its answer; None: it is not used.
+    shadows. `cache`: whether the response cache has its answer; None: it is not used. `part`: which part of a run it is.
     """
 
     plan: BoundPolicy
@@ -54,6 +55,7 @@ class Begun:
     slot: int = 0
     observed_as: str | None = None
     cache: Literal["hit", "miss"] | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)

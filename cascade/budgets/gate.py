@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
+from cascade.budgets.allowance import Allowance
 from cascade.budgets.notices import Notices, number_budgets
 from cascade.core import prices
 from cascade.core.budgets import ApplicableBudget, Refusal, Span, applicable_budgets, upper_bound, usd_text
@@ -95,9 +96,11 @@ class Gate:
         """Whether the shared state cannot be reached."""
         return self._state.is_down
 
-    def open(self, task: str, metadata: Mapping[str, str], *, is_shadow: bool = False) -> BudgetReservation:
-        """The reservation of one request. `is_shadow`: `observe.daily_usd` applies to it too."""
-        return BudgetReservation(self, self._shadow_budgets if is_shadow else self._budgets, task, metadata)
+    def open(
+        self, task: str, metadata: Mapping[str, str], *, is_shadow: bool = False, allowance: Allowance | None = None
+    ) -> BudgetReservation:
+        """The reservation of one request. `is_shadow`: `observe.daily_usd` applies to it too. `allowance`: of the run that it is part of."""
+        return BudgetReservation(self, self._shadow_budgets if is_shadow else self._budgets, task, metadata, allowance)
 
     def applicable(
         self, budgets: tuple[_Budget, ...], task: str, metadata: Mapping[str, str]
@@ -135,10 +138,18 @@ class BudgetReservation:
     """
 
     __slots__ = (
-        "_admitted", "_alerted", "_budgets", "_call_limits", "_gate", "_metadata", "_pending", "_spent", "_task",
+        "_admitted", "_alerted", "_allowance", "_budgets", "_call_limits", "_gate", "_metadata", "_pending", "_spent", "_task",
     )  # fmt: skip
 
-    def __init__(self, gate: Gate, budgets: tuple[_Budget, ...], task: str, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        budgets: tuple[_Budget, ...],
+        task: str,
+        metadata: Mapping[str, str],
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._allowance = allowance
         self._gate, self._budgets, self._task, self._metadata = gate, budgets, task, metadata
         self._call_limits = tuple(
             (one.limits, int(one.limits.call_usd * 1_000_000_000)) for one in budgets if one.limits.call_usd is not None
@@ -151,7 +162,7 @@ class BudgetReservation:
     @property
     def has_budgets(self) -> bool:
         """Whether any budget may apply. Without one, nobody needs the bound of a call."""
-        return bool(self._budgets)
+        return bool(self._budgets) or self._allowance is not None
 
     @property
     def spent(self) -> int:
@@ -181,8 +192,12 @@ class BudgetReservation:
                     f"the budget of {self._gate.policy} per request, {usd_text(limit)}, has no room for a call that may"
                     f" cost {usd_text(bound)} on top of the {usd_text(self._spent)} spent{self._under_way()}{soft}",
                 )
+        if self._allowance is not None and (refusal := self._allowance.admit(bound)) is not None:
+            return refusal
         applicable = self._gate.applicable(self._budgets, self._task, self._metadata) if self._budgets else ()
         refused = self._gate.reserve(applicable, bound, first=first) if applicable else None
+        if refused is not None and self._allowance is not None:
+            self._allowance.settle(bound, 0)
         if refused is None:
             self._admitted.append(applicable)
             self._pending += bound
@@ -199,6 +214,8 @@ class BudgetReservation:
         reserved = self._admitted.popleft()
         self._pending -= bound
         self._spent += cost
+        if self._allowance is not None:
+            self._allowance.settle(bound, cost)
         if reserved:
             self._gate.settle(reserved, bound, cost)
         for number, (limits, limit) in enumerate(self._call_limits):

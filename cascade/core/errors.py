@@ -10,6 +10,7 @@ CascadeError
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
 ├── BatchError                a call to the Message Batches API failed; carries the failure            (exit 4)
+├── PlanError                 a plan that cannot be run, or none that the planner made; carries its faults     (exit 3)
 ├── RequirementNotMet         a figure misses its requirement; the run itself succeeded                (exit 3)
 └── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
@@ -44,6 +45,7 @@ __all__ = [
     "LedgerError",
     "MissingExtra",
     "MissingKey",
+    "PlanError",
     "PolicyError",
     "RequestError",
     "RequirementNotMet",
@@ -133,6 +135,19 @@ class BatchError(CascadeError):
         self.failure, self.maybe_made = failure, maybe_made
         where = f" {failure.where}" if failure.where else ""
         super().__init__(f"batches:{where} {what} failed: {failure.message or failure.kind} ({failure.summary})")
+
+
+class PlanError(CascadeError):
+    """The planner made no plan that can be run, not even when it was told what is wrong with it.
+
+    `faults`: what is wrong with its last one, a line each. `cost_nanousd`: what was paid for planning.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, faults: tuple[str, ...] = (), cost_nanousd: int = 0) -> None:
+        self.faults, self.cost_nanousd = faults, cost_nanousd
+        super().__init__(message)
 
 
 class RequirementNotMet(CascadeError):

@@ -100,7 +100,8 @@ class Request:
     cut there, the top rung is sent them. `extra`: further parameters of the API, sent to every rung unchanged; `top_extra`:
     those that only the top rung is sent (the caller's thinking and effort; below it the policy's hold). `headers` go with
     every call. `handoff`: what the rung is told beside the caller's system prompt, at its end. `wants_artifact`: it is asked for a
-    plan, not for the answer. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
+    plan, not for the answer. `assessed`: `schema` or `prompt_schema` is that of a result with its self-assessment (`core.assessment`), and
+    `result_schema` that of the result. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
     """
 
     messages: tuple[Block, ...]
@@ -121,6 +122,8 @@ class Request:
     raw: Mapping[str, Any] | None = None
     handoff: tuple[Block, ...] = ()
     wants_artifact: bool = False
+    assessed: bool = False
+    result_schema: Mapping[str, Any] | None = None
 
     def user_text(self) -> str:
         """All text of the user's turns, with documents and tool results, joined by line breaks."""

@@ -1,4 +1,4 @@
-"""What became of a request on its way to a rung: a shortened context (Prepared), a handoff (Handed). Values for the trail."""
+"""What stands with a step beside its verdict: a shortened context (Prepared), a handoff (Handed), a self-assessment. Values for the trail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["AuxiliaryKind", "Handed", "Prepared"]
+__all__ = ["Assessment", "AuxiliaryKind", "Handed", "Prepared"]
 
 AuxiliaryKind = Literal["summary", "execution", "plain"]
 """What an auxiliary call is made for. `summary`: of the conversation, before the climb. `execution`: an answer by the plan that a
@@ -66,3 +66,11 @@ class Handed:
         """As JSON values, without the plan, which may quote the request."""
         said = {"kind": self.kind, "version": self.version}
         return said if self.kind == "doubt" else {**said, "executed_by": self.executed_by, "model": self.model}
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the executor of a subtask says of its own result. `reason`: in its words, which may quote the request."""
+
+    level: Literal["high", "medium", "low"]
+    reason: str = ""

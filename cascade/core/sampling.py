@@ -10,6 +10,7 @@ from collections.abc import Generator, Hashable, Sequence
 from dataclasses import replace
 
 from cascade.core import prices
+from cascade.core.assessment import assessed
 from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy, Checks
 from cascade.core.budgets import Refusal
 from cascade.core.decision import Call
@@ -115,6 +116,8 @@ def step_of(
             if triage and outcome.stop_reason in ("tool_use", "pause_turn"):
                 verdict = read_beside_calls(outcome, structured=request.schema is not None, repair=plan.repair)
             verdict = read_tools(verdict, outcome, request, checks.tools, triage=triage)
+    if request.assessed and not isinstance(outcome, Recorded):
+        verdict = assessed(verdict, structured=request.result_schema is not None)
     verdict = apply_checks(verdict, checks.functions, checks.accept)
     return _priced(plan, index, outcome, variant, verdict)
 

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
 from cascade.core.messages import Message, Usage
-from cascade.core.prepared import AuxiliaryKind, Handed, Prepared
+from cascade.core.prepared import Assessment, AuxiliaryKind, Handed, Prepared
 from cascade.core.text.suggestions import no_attribute
 from cascade.core.text.tables import html_table
 from cascade.core.trail_table import trail_rows, trail_text
@@ -55,13 +55,16 @@ MaybeNone: TypeAlias = Any
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
-Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit", "batch", "cache"]
+Arm = Literal[
+    "cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit", "batch", "cache", "executor", "planner", "reviewer",
+]  # fmt: skip
 """Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
 mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway. `audit`: the calls
-that grade a sampled request, likewise. `batch`: the ladder, through the Message Batches API. `cache`: the response cache; no model was asked."""
+that grade a sampled request, likewise. `batch`: the ladder, through the Message Batches API. `cache`: the response cache; no model was asked. `executor`: the ladder, for a
+subtask of a plan. `planner`, `reviewer`: the one call that makes a plan, or reads a result of one."""
 
-LADDER_ARMS: frozenset[str] = frozenset({"cascade", "batch"})
+LADDER_ARMS: frozenset[str] = frozenset({"cascade", "batch", "executor"})
 """The arms whose answers are the ladder's, by the rule."""
 
 NATURAL: frozenset[str] = frozenset(
@@ -97,7 +100,8 @@ class Verdict:
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
     answer may be held, but never stands by itself. `message`: what a caller of the Messages API gets, where it is more than
     one block of text that ended by itself. `closed`: the reply's stream was closed at its confidence, so there is no text
-    and nothing to hold. `begun`: it was decided at the reply's first tokens that it ships, whatever came after them.
+    and nothing to hold. `begun`: it was decided at the reply's first tokens that it ships, whatever came after them. `assessment`: what an
+    executor says of its own result (`core.assessment`).
     """
 
     kind: VerdictKind
@@ -115,6 +119,7 @@ class Verdict:
     message: Message | None = None
     closed: bool = False
     begun: bool = False
+    assessment: Assessment | None = None
 
     @property
     def is_unchecked(self) -> bool:
@@ -285,6 +290,12 @@ class Answer(Generic[_Data_co]):
     def shipped(self) -> Step | None:
         """The step whose answer this is; None without one."""
         return next((step for step in reversed(self.steps) if step.rung == self.rung), None)
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """What the executor of a subtask says of its own result; None for any other request."""
+        shipped = self.shipped
+        return shipped.verdict.assessment if shipped is not None else None
 
     @property
     def message(self) -> Message:

@@ -13,7 +13,20 @@ __all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
 BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
-ARMS: Final = ("cascade", "batch", "cache", "holdout", "observe", "shadow", "bypass", "relay", "audit")
+ARMS: Final = (
+    "cascade",
+    "batch",
+    "cache",
+    "holdout",
+    "observe",
+    "shadow",
+    "bypass",
+    "relay",
+    "audit",
+    "executor",
+    "planner",
+    "reviewer",
+)
 """Who answered, see `core.trail.Arm`. What a shadow or an audit
 finds is returned to nobody: its cost is counted, its requests and steps are not."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from cascade.core.planning.part import PLAN_ARMS
 from cascade.core.trail import LADDER_ARMS
 from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
@@ -108,8 +109,8 @@ class Tally:
             self.sent_up += row.escalated - row.errors
 
     def add_traffic(self, row: TrafficRow) -> None:
-        """Add requests; shadows and audits are not counted."""
-        if row.arm in ("shadow", "audit"):
+        """Add requests; shadows, audits, planning and reviewing calls are not counted."""
+        if row.arm in ("shadow", "audit") or row.arm in PLAN_ARMS:
             return
         self.requests += row.requests
         self.answers += row.answers

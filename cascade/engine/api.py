@@ -1,11 +1,11 @@
-"""`ask`, `aask` and `reload`, on drivers that the process keeps between calls; and `report_outcome`, which needs none."""
+"""`ask`, `plan`, `run`, their async twins and `reload`, on drivers that the process keeps between calls; and `report_outcome`, which needs none."""
 
 from __future__ import annotations
 
 import threading
 import time
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
@@ -14,7 +14,23 @@ from cascade.engine.drivers import AsyncCascade, Cascade
 from cascade.engine.outcomes import read_outcome, report_to
 from cascade.forks import renew_in_children
 
-__all__ = ["PolicyLike", "aask", "ask", "reload", "report_outcome", "shared_driver"]
+if TYPE_CHECKING:
+    from cascade.core.planning.graph import Plan
+    from cascade.core.planning.result import Result
+    from cascade.engine.planning import PlanOptions, RunOptions
+
+__all__ = [
+    "PolicyLike",
+    "aask",
+    "aplan",
+    "arun",
+    "ask",
+    "plan",
+    "reload",
+    "report_outcome",
+    "run",
+    "shared_driver",
+]
 
 PolicyLike: TypeAlias = Policy | str | Path | None
 _Data = TypeVar("_Data")
@@ -122,6 +138,44 @@ async def aask(
 ) -> Answer[Any]:
     """`ask` for asyncio: the same arguments and errors."""
     return await _shared.driver(AsyncCascade, policy).ask(prompt, response_model=response_model, **options)
+
+
+def plan(goal: str, *, policy: PolicyLike = None, **options: Unpack[PlanOptions]) -> Plan:
+    """Have a rung plan a goal: subtasks, what each rests on, and the rung that each is assigned. Nothing of it is run yet.
+
+    `inputs`: what the work is about, texts by name. The planner sees their names, lengths and beginnings; the executors whole
+    texts, by reference. `max_usd`, `deadline_s`: for planning. `metadata`: as of `ask`. `session`: what was decided in this
+    conversation before is shown to the planner.
+
+    Raises RequestError, PolicyError, ConfigurationError or MissingKey before anything is paid; PlanError if the planner made no plan
+    that can be run, even after it was told what is wrong; BudgetExceeded, DeadlineExceeded, UpstreamRejected.
+    """
+    return _shared.driver(Cascade, policy).plan(goal, **options)
+
+
+async def aplan(goal: str, *, policy: PolicyLike = None, **options: Unpack[PlanOptions]) -> Plan:
+    """`plan` for asyncio: the same arguments and errors."""
+    return await _shared.driver(AsyncCascade, policy).plan(goal, **options)
+
+
+def run(plan: Plan | Result | str, *, policy: PolicyLike = None, **options: Unpack[RunOptions]) -> Result:
+    """Run a plan; of a goal, plan it first. A Result that was stopped is taken up again.
+
+    Each subtask climbs the ladder from the first rung; the one it is assigned is the lowest whose answer stands. What its executor is
+    unsure of, and a share of the rest, is read by a reviewer, and made again one rung up if that says so.
+    `inputs`: texts by name, which the plan refers to. `run`: a name under which the run is kept on the disk; the same name takes it up
+    again, whatever ended it. `max_usd`: what the whole run may spend. `deadline_s`: seconds for it. `concurrency`: subtasks at a
+    time. `metadata`: as of `ask`, for every request. `session`: a conversation whose earlier plans and decisions the run is shown, and which
+    its own are kept for.
+
+    What becomes of a subtask is in the Result, failures too. Raises what `plan` raises, before the first subtask is run.
+    """
+    return _shared.driver(Cascade, policy).run(plan, **options)
+
+
+async def arun(plan: Plan | Result | str, *, policy: PolicyLike = None, **options: Unpack[RunOptions]) -> Result:
+    """`run` for asyncio: the same arguments and errors."""
+    return await _shared.driver(AsyncCascade, policy).run(plan, **options)
 
 
 def reload() -> None:

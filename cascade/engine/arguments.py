@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar
 
+from cascade.budgets.allowance import Allowance
 from cascade.core.bound_policy import Accept
+from cascade.core.decision import Start
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
+from cascade.core.planning.part import Part
 from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
 from cascade.engine.response_types import response_type
@@ -145,7 +148,8 @@ class Arguments:
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
     tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
     the caller beside its trail, first of all. `on_end`: called once, with how the request ended, even if it was cancelled. `cache`:
-    whether an earlier answer to an equal request may be returned, and this one kept for that; None: as the policy says.
+    whether an earlier answer to an equal request may be returned, and this one kept for that; None: as the policy says. `part`: which
+    part of a run it is; `start`: where its climb begins; `allowance`: what the run may spend.
     """
 
     given: Request
@@ -159,6 +163,9 @@ class Arguments:
     on_end: OnEnd | None = None
     is_message: bool = True
     cache: bool | None = None
+    part: Part | None = None
+    start: Start | None = None
+    allowance: Allowance | None = None
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""

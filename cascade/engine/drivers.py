@@ -33,7 +33,10 @@ from cascade.hooks import Hook
 from cascade.providers import AsyncProviders, Providers
 
 if TYPE_CHECKING:
+    from cascade.core.planning.graph import Plan
+    from cascade.core.planning.result import Result
     from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun
+    from cascade.engine.planning import PlanOptions, RunOptions
 
 __all__ = ["AsyncCascade", "Cascade"]
 
@@ -224,6 +227,18 @@ class Cascade(_Driver[Providers]):
 
         return open_batch(self._runtime, self._providers, inputs, response_model, options)
 
+    def plan(self, goal: str, **options: Unpack[PlanOptions]) -> Plan:
+        """Plan a goal. The arguments and errors are those of `cascade.plan`, without `policy`."""
+        from cascade.engine.planning import plan_goal  # noqa: PLC0415 - few programs use it
+
+        return plan_goal(self, goal, options)
+
+    def run(self, plan: Plan | Result | str, **options: Unpack[RunOptions]) -> Result:
+        """Run a plan, or plan a goal and run that. The arguments and errors are those of `cascade.run`, without `policy`."""
+        from cascade.engine.planning import run_plan  # noqa: PLC0415 - few programs use it
+
+        return run_plan(self, plan, options)
+
     def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """Report whether an answer was right. The arguments and errors are those of `cascade.report_outcome`.
 
@@ -374,6 +389,18 @@ class AsyncCascade(_Driver[AsyncProviders]):
             )
         providers = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
         return AsyncBatchRun(open_batch(self._runtime, providers, inputs, response_model, options))
+
+    async def plan(self, goal: str, **options: Unpack[PlanOptions]) -> Plan:
+        """As `Cascade.plan`."""
+        from cascade.engine.planning import aplan_goal  # noqa: PLC0415 - few programs use it
+
+        return await aplan_goal(self, goal, options)
+
+    async def run(self, plan: Plan | Result | str, **options: Unpack[RunOptions]) -> Result:
+        """As `Cascade.run`."""
+        from cascade.engine.planning import arun_plan  # noqa: PLC0415 - few programs use it
+
+        return await arun_plan(self, plan, options)
 
     async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """As `Cascade.report_outcome`."""

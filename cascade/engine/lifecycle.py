@@ -81,7 +81,7 @@ class RungCaller:
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
         self.reservation: BudgetReservation = runtime.gate.open(
-            task, context.request.metadata, is_shadow=context.arm == "shadow"
+            task, context.request.metadata, is_shadow=context.arm == "shadow", allowance=context.allowance
         )
         self.tracks: Tracks = runtime.begin(context, task)
         self._marks = PromptMarks(runtime.intervals)

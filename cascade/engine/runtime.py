@@ -6,11 +6,12 @@ import random
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cascade.budgets.allowance import Allowance
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
 from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
@@ -21,6 +22,7 @@ from cascade.core.equal_requests import is_cached
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
+from cascade.core.planning.part import PLAN_ARMS, Part
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.policy.operations import Mode
@@ -38,7 +40,7 @@ from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
 from cascade.ledger.stores import Reader
 from cascade.logs import log_event, warn_caller
-from cascade.policy.binding import bind_baseline, bind_policy
+from cascade.policy.binding import bind_baseline, bind_policy, bind_single
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
@@ -48,6 +50,7 @@ from cascade.state.opening import open_state
 
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
 
+_ON_LADDER = frozenset({"cascade", "executor", *PLAN_ARMS})  # whose calls are of rungs of the ladder
 _MAX_LOGGED = 1024  # log keys kept: a caller who names a task per customer must not fill the memory
 _warned_uncertified: set[str] = set()  # policies, once per process
 
@@ -94,6 +97,9 @@ class RequestContext:
     notes: tuple[str, ...] = ()
     on_end: OnEnd | None = None
     cache_key: bytes | None = None
+    part: Part | None = None
+    given_start: Start | None = None
+    allowance: Allowance | None = None
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
@@ -104,7 +110,7 @@ class RequestContext:
     @property
     def is_guarded(self) -> bool:
         """Whether the storm guard counts this request: only those that the ladder answers."""
-        return self.arm == "cascade"
+        return self.arm in ("cascade", "executor")
 
 
 class Runtime:
@@ -117,6 +123,8 @@ class Runtime:
         self.options = options
         self.plan = bind_policy(self.policy)
         self.baseline = bind_baseline(self.plan)
+        self._index = {rung.rung: number for number, rung in enumerate(self.policy.ladder)}
+        self._singles: dict[str, BoundPolicy] = {}
         self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
@@ -152,6 +160,8 @@ class Runtime:
         self.warn_unknown_task(request.task)
         if arguments.cache:
             is_cached(self.policy, arguments.cache, None)  # raises if the policy has no response cache
+        if arguments.part is not None:
+            return request, arguments.part.role
         if request.raw is not None:
             return request, "bypass"
         arm = arm_of(self._switch.mode(), self.policy.rollout, self.policy.name, self._unit(request))
@@ -159,36 +169,43 @@ class Runtime:
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
         """The rungs that may be called for this arm, the other models that vote at them, and those that summarise."""
-        if arm != "cascade":
+        if arm not in _ON_LADDER:
             return self.baseline.policy.ladder
         beside = tuple(rung for rung, _ in self.plan.auxiliaries.values())
         return self.policy.ladder + self.policy.panel + beside
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
-        if arm == "cascade":
+        if arm in ("cascade", "executor"):
             self._warn_uncertified()
         checks, accept = bind_callables(arguments.checks), arguments.accept
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.options.clock()
-        plan = self._plan_of(arm, started)
+        part, allowance = arguments.part, arguments.allowance
+        plan = self._plan_of(arm, started, part.rung if part is not None else "")
         time_out_at = started + (arguments.deadline_s or self.policy.deadline_s)
         reading = Reading(
             self.policy.early_stop or arguments.streamed,
             arguments.streamed,
-            self._may_close,
+            self._may_close and allowance is None,
             messages=arguments.is_message,
         )
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,
             reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
-            on_end=arguments.on_end,
+            on_end=arguments.on_end, part=part, given_start=arguments.start, allowance=allowance,
         )  # fmt: skip
 
-    def _plan_of(self, arm: Arm, now: float) -> BoundPolicy:
-        if arm != "cascade":
+    def _plan_of(self, arm: Arm, now: float, rung: str = "") -> BoundPolicy:
+        """What answers on this arm. `rung`: who plans or reviews."""
+        if arm in PLAN_ARMS:
+            return self._singles.setdefault(rung, bind_single(self.plan, self.policy.ladder[self._index[rung]]))
+        if arm not in _ON_LADDER:
             return self.baseline
-        return self.plan if self.ratchet is None else self.ratchet.plan(now)
+        plan = self.plan if self.ratchet is None else self.ratchet.plan(now)
+        return (
+            plan if arm == "cascade" else replace(plan, certificate=UNCERTIFIED)
+        )  # of other prompts than an executor's
 
     def _unit(self, request: Request) -> str | None:
         unit = unit_of(self.policy.rollout, request.metadata, request.id)
@@ -210,6 +227,7 @@ class Runtime:
             context.slot,
             context.shadow_of,
             cache,
+            context.part,
         )
         return begin(self.hooks, begun, self.log_hook_failure)
 

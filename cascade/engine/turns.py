@@ -52,6 +52,9 @@ class ConversationTurn:
 def begin_turn(runtime: Runtime, context: RequestContext) -> Generator[Effect, Any, ConversationTurn]:
     """Ask the state what it knows of the request's conversation. Most requests need no state."""
     request, policy = context.request, context.plan.policy
+    if context.part is not None:  # no turn of a conversation
+        place = read_place(request, policy)
+        return ConversationTurn(runtime, context, place, Recalled(), context.given_start or Start(), None, Carried())
     place = read_place(request, policy, context.key, context.session)
     recalled, carried, conversation = Recalled(), Carried(), None
     if context.arm == "cascade":

@@ -145,9 +145,12 @@ class LedgerHook:
         return LedgerTrack(self._writer, context, self._clock, self._sampled)
 
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
-        """Whether the request will be audited: only what the ladder answered, or could not answer, is."""
+        """Whether the request will be audited: only what the ladder answered, or could not answer, is.
+
+        Results of subtasks have a reviewer of their own.
+        """
         audit = begun.plan.policy.audit
-        if audit is None or answer is None or begun.arm not in LADDER_ARMS:
+        if audit is None or answer is None or begun.arm not in LADDER_ARMS or begun.part is not None:
             return None
         request, is_lowest = begun.request.id, False
         if audit.lowest_confidence and answer.confidence is not None:

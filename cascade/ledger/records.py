@@ -36,6 +36,7 @@ __all__ = [
     "OpenBody",
     "OpenCall",
     "OutcomeBody",
+    "PlanBody",
     "RequestBody",
     "Row",
     "SpendKey",
@@ -58,8 +59,21 @@ DAY_S = 86_400
 """Sums are kept per day (UTC) too, so that long periods are quick to read."""
 
 
+class PlanBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Which part of a run a request is, as in `core.planning.part.Part`; its role is the request's arm, its kind the task."""
+
+    run: str
+    subtask: str = ""
+    assigned: str = ""
+    attempt: int = 0
+    control: str | None = None
+
+
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part."""
+    """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part.
+
+    `prompts`: the versions of the words that it may have been asked in, by role. `plan`: which part of a run it is.
+    """
 
     policy: str
     policy_hash: str
@@ -70,6 +84,8 @@ class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flags: list[str] = []
     content: dict[str, str] = {}
     observed_as: str | None = None
+    prompts: dict[str, str] = {}
+    plan: PlanBody | None = None
 
 
 ASKED_PART = "asked"
@@ -230,6 +246,8 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
     Of the arm "cache", whose `cost` and `steps` are 0, it is what the climb had cost that made the answer, and so what was saved.
     `cache`: "hit" or "miss" where the response cache was used. `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
+    `assessment`: what an executor says of its own result: high, medium or low. `review`: what a reviewer says: accept, retry, escalate, or
+    unusable.
     """
 
     arm: str
@@ -249,6 +267,8 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     slot: int = 0
     asked: str | None = None
     cache: str | None = None
+    assessment: str | None = None
+    review: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,15 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_rung", "bind_baseline", "bind_policy", "binding_faults", "bound_keys", "called_rungs"]
+__all__ = [
+    "baseline_rung",
+    "bind_baseline",
+    "bind_policy",
+    "bind_single",
+    "binding_faults",
+    "bound_keys",
+    "called_rungs",
+]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -137,8 +145,12 @@ def bind_baseline(plan: BoundPolicy) -> BoundPolicy:
     guard or certificate. The policy's checks only trigger escalation, so they do not apply: only `not_empty` and the
     caller's own do.
     """
+    return bind_single(plan, baseline_rung(plan.policy))
+
+
+def bind_single(plan: BoundPolicy, rung: Rung) -> BoundPolicy:
+    """The same policy with `rung` as its only one, as `bind_baseline` makes it: for the calls that plan and review, too."""
     policy = plan.policy
-    rung = baseline_rung(policy)
     rates = _rates(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
     tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     changed = {

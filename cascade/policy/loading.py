@@ -32,9 +32,6 @@ _LONGEST_SHOWN = 40
 _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
-# Keys of the format that are not implemented yet: refused, so that nobody believes they have an effect.
-_NOT_YET = frozenset({"plan"})
-
 
 def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = None) -> Policy:
     """The policy at a path, or a shipped one by its name ("default", "support" …).
@@ -322,8 +319,6 @@ class _Document:
     def _unknown(self, location: _Path) -> _Placed:
         node, resolved = self._at(location, prefer_key=True)
         name = location[-1]
-        if name in _NOT_YET:
-            return self._placed(node, resolved, "not available in this version", "remove the key")
         if name == "review" and "checks" in location:
             return self._placed(node, resolved, "unknown key", f"write {REVIEW}")
         whole, _ = self._at(location[:-1])

@@ -198,11 +198,10 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("version: 1", "version: ^true", "^", "version", "must be 1, not true", ""),
     # the environment
     ("name: sound", "name: ^${NAME}", "^", "name", "variable NAME is not set", "${NAME:-a default}"),
-    # what the format has and this version has not
-    *(
-        (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
-        for key in ("plan",)
-    ),
+    # plans
+    (STORM, "plan: {planner: ^fable}", "^", "plan.planner", "there is no rung 'fable' on the ladder", "use one of haiku, sonnet, opus"),
+    (STORM, "plan: {reviewer: ^fable}", "^", "plan.reviewer", "there is no rung 'fable' on the ladder", "use one of haiku, sonnet, opus"),
+    (STORM, "plan: {max_retries: ^11}", "^", "plan.max_retries", "must be 10 or less", ""),
 ]  # fmt: skip
 
 

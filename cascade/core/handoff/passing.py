@@ -60,7 +60,11 @@ class Passing:
         policy, request, artifact = taking.plan.policy, taking.request, self.handoff.artifact
         if artifact is None:
             block = doubt_block(taking.steps[-1])
-            return taking if block is None else replace(taking, request=replace(request, handoff=(block,)))
+            return (
+                taking
+                if block is None
+                else replace(taking, request=replace(request, handoff=(*request.handoff, block)))
+            )
         if not plans_at(policy, artifact, index):
             return taking
         planned = replace(

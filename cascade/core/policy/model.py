@@ -29,6 +29,7 @@ from cascade.core.policy.economy import (
 )
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
+from cascade.core.policy.planning import Planning, plan_faults
 from cascade.core.policy.samples import Order, Samples
 from cascade.core.policy.scorer import Scoring, scorer_faults
 
@@ -234,6 +235,8 @@ class Policy(Frozen):
     handoff: HandoffKey | None = None
     """`none` (default): each rung is asked the original request. `doubt`: it is told why the rung below did not ship. `artifact`: it
     writes a short plan, and a cheaper rung answers by it."""
+    plan: Planning | None = None
+    """`cascade.plan` and `cascade.run` split a goal into subtasks. Off when absent."""
     bypass: Literal["baseline"] | None = None
     """baseline: a request that cannot climb goes to the baseline unchanged, and the answer says so. Default: it is refused."""
 
@@ -316,6 +319,7 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _audit_faults(policy, names)
     yield from certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
     yield from scorer_faults(policy.scorer or {}, names)
+    yield from plan_faults(policy.plan, names)
     sampled = {rung.rung: rung.samples is not None for rung in policy.ladder}
     yield from economy_faults((), policy.prepare, policy.handoff, names)
     yield from planning_faults((), policy.handoff, sampled)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from cascade.core.handoff.words import version_of
+from cascade.core.prompts import version_of
 
 __all__ = [
     "VERSION",

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from cascade.core.bound_policy import BoundPolicy
+from cascade.core.planning.part import Part
+from cascade.core.planning.reviewer import verdict_in
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Calling
@@ -27,6 +29,7 @@ from cascade.ledger.records import (
     Kind,
     OpenBody,
     OutcomeBody,
+    PlanBody,
     RequestBody,
     Row,
     StepBody,
@@ -162,6 +165,7 @@ class Encoder:
             flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
+            plan=_part(begun.part),
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
@@ -276,6 +280,12 @@ class Encoder:
         return _outcome(one.context, end, asked)
 
 
+def _part(part: Part | None) -> PlanBody | None:
+    if part is None:
+        return None
+    return PlanBody(storable(part.run), storable(part.subtask), part.assigned, part.attempt, part.control)
+
+
 def _store(context: RequestContext, part: str, at: float, plain: str, contents: list[Content]) -> str:
     salt = os.urandom(_SALT_BYTES)
     contents.append(Content(storable(context.begun.request.id), part, at, salt, plain))
@@ -343,11 +353,14 @@ def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> Out
             error=end.error,
             estimate=end.estimate,
             slot=begun.slot if end.steps or end.unfinished else NO_SLOT,  # no call was made, so nothing was saved
+            review="unusable" if begun.arm == "reviewer" else None,
         )
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(end.steps), latency_ms, answer.rung, answer.model, answer.confidence,
         answer.confidence_source, answer.degraded, answer.abstained, None,
         answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked, answer.cache,
+        answer.assessment.level if answer.assessment is not None else None,
+        verdict_in(answer.data) if begun.arm == "reviewer" else None,
     )  # fmt: skip
 
 

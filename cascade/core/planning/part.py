@@ -1,0 +1,32 @@
+"""Which part of which run a request is: the ledger keeps it, and the arm is its role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["PLAN_ARMS", "Part", "Role"]
+
+Role = Literal["planner", "executor", "reviewer"]
+
+PLAN_ARMS: frozenset[str] = frozenset({"planner", "reviewer"})
+"""The arms of calls that answer no request: they plan and review."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a run. `role` is also the request's arm.
+
+    `run`: the run's id. `subtask`: its id, "" for the planner and for control items. `kind`: the subtask's task. `assigned`: the rung that
+    the plan assigns. `attempt`: of this subtask, from 0. `rung`: who plans or reviews; "" for an executor, which climbs. `control`: of a
+    control item of the reviewer, what is known of the result that it reads.
+    """
+
+    run: str
+    role: Role
+    subtask: str = ""
+    kind: str = ""
+    assigned: str = ""
+    attempt: int = 0
+    rung: str = ""
+    control: Literal["right", "wrong"] | None = None

@@ -1,0 +1,167 @@
+"""What became of a run, and of each of its subtasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cascade.core.planning.graph import Plan
+from cascade.core.planning.part import Role
+from cascade.core.prepared import Assessment
+from cascade.core.trail import Answer
+
+__all__ = ["Attempt", "PlanReview", "Result", "ReviewVerdict", "ReviewerStanding", "Status", "SubtaskResult"]
+
+Status = Literal["accepted", "unsettled", "failed", "skipped", "pending"]
+"""accepted: the result stands. unsettled: there is one, but the reviewer could not settle it. failed: there is none. skipped: it rests on a
+failed one. pending: not run yet, or not to its end."""
+
+ReviewVerdict = Literal["accept", "retry", "escalate", "unusable"]
+"""accept: the result does what its instruction says. retry: a stronger model could mend it. escalate: no model can, a person must look.
+unusable: the reviewer's call failed, or its reply says none of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReview:
+    """What the reviewer said of a result. `reason`: in its words. `request_id`: of its call on the ledger."""
+
+    verdict: ReviewVerdict
+    reason: str = ""
+    request_id: str = ""
+    cost_nanousd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One climb of a subtask, and its review, if it was reviewed.
+
+    `answer` None: the climb ended in an error, `error` says which. `started_at`: the index of the rung that it began at, above 0 only where
+    it goes on from the attempt before. In a run that was taken up again, `answer` is as the journal has it: without its steps' details.
+    """
+
+    number: int
+    request_id: str
+    cost_nanousd: int
+    rung: str | None = None
+    text: str | None = None
+    data: Any = None
+    confidence: float | None = None
+    degraded: str | None = None
+    assessment: Assessment | None = None
+    review: PlanReview | None = None
+    error: str = ""
+    started_at: int = 0
+    rungs: tuple[tuple[str, int], ...] = ()
+    """What each step cost, in order: (rung, nano-USD). The steps below the assigned rung are the price of the ladder's law."""
+    answer: Answer | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskResult:
+    """What became of one subtask. `why`: why it is unsettled, failed or skipped, in words.
+
+    `rests_on`: the unsettled results that it rests on, directly or not.
+    """
+
+    id: str
+    assigned: str
+    status: Status
+    text: str | None = None
+    data: Any = None
+    rung: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    why: str = ""
+    rests_on: tuple[str, ...] = ()
+
+    @property
+    def cost_nanousd(self) -> int:
+        """What its climbs and reviews cost."""
+        return sum(one.cost_nanousd + (one.review.cost_nanousd if one.review else 0) for one in self.attempts)
+
+    @property
+    def review(self) -> PlanReview | None:
+        """The review of its last attempt."""
+        return self.attempts[-1].review if self.attempts else None
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """Of its last attempt."""
+        return self.attempts[-1].assessment if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewerStanding:
+    """Whether the reviewer is believed, by its control items: results of which it is known whether they are right.
+
+    `tested`: enough of them count to say so. `why`: in words, why it is not believed; "" if it is, or is not tested yet.
+    """
+
+    controls: int = 0
+    wrong_accepted: int = 0
+    wrong: int = 0
+    right_rejected: int = 0
+    right: int = 0
+    unusable: int = 0
+    tested: bool = False
+    why: str = ""
+
+    @property
+    def believed(self) -> bool:
+        """Whether what it says counts."""
+        return not self.why
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run made. `str(result)` is the text of the plan's final subtask.
+
+    `stopped`: what ended it before everything was settled; it can be taken up again: `cascade.run(result)`, or the same `run=` name.
+    `costs`: nano-USD by role. `notes`: what else the caller should know. `id`: of the run, on the ledger.
+    """
+
+    plan: Plan
+    subtasks: Mapping[str, SubtaskResult]
+    id: str = ""
+    costs: Mapping[Role, int] = field(default_factory=dict[Role, int])
+    stopped: Literal["budget", "deadline"] | None = None
+    reviewer: ReviewerStanding = ReviewerStanding()
+    notes: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    @property
+    def final(self) -> SubtaskResult:
+        """The subtask whose result is the run's."""
+        return self.subtasks[self.plan.final]
+
+    @property
+    def text(self) -> str | None:
+        """The final subtask's text; None if there is none."""
+        return self.final.text
+
+    @property
+    def data(self) -> Any:
+        """The final subtask's value, if it has a schema."""
+        return self.final.data
+
+    @property
+    def ok(self) -> bool:
+        """Whether every subtask's result was accepted and the reviewer is believed."""
+        return self.reviewer.believed and all(one.status == "accepted" for one in self.subtasks.values())
+
+    @property
+    def cost_nanousd(self) -> int:
+        """What the run cost, planning, reviews and control items included."""
+        return sum(self.costs.values())
+
+    @property
+    def cost_usd(self) -> float:
+        """The cost in USD; `cost_nanousd` is the exact value."""
+        return self.cost_nanousd / 1e9
+
+    def of(self, status: Status) -> tuple[str, ...]:
+        """The ids of the subtasks with this status, in the plan's order."""
+        return tuple(one.id for one in self.plan.subtasks if self.subtasks[one.id].status == status)
+
+    def __str__(self) -> str:
+        return self.text or ""
