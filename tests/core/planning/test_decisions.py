@@ -102,7 +102,7 @@ def test_the_oldest_run_goes_before_texts_become_too_short() -> None:
     """Three short runs are told whole; of three long ones the newest."""
     short = [decisions_of(finished_run(f"run-{number}")) for number in range(4)]
     assert fitted(short) == tuple(short[1:])
-    long = [decisions_of(long_run(f"run-{number}", subtasks=12, characters=600)) for number in range(3)]
+    long = [decisions_of(long_run(f"run-{number}", subtasks=8, characters=600)) for number in range(3)]
     kept = fitted(long)
     assert [one.run for one in kept] == ["run-1", "run-2"]
     assert min(len(one.result) for run in kept for one in run.subtasks) >= 100
