@@ -15,10 +15,15 @@ from cascade.engine.runtime import Runtime
 __all__ = ["keep_decided", "recall_decided"]
 
 
-def recall_decided(runtime: Runtime, session: str | None, metadata: Mapping[str, str] | None) -> str:
-    """What planner and executors are told of the session's earlier runs; "" if there is nothing to tell."""
+def recall_decided(runtime: Runtime, session: str | None, metadata: Mapping[str, str] | None, *, run: str = "") -> str:
+    """What planner and executors are told of the session's earlier runs; "" if there is nothing to tell.
+
+    `run`: the id of the run itself, which is no earlier one where it is taken up again.
+    """
     known = session_of(runtime.policy, session or "", metadata or {})
-    return "" if known is None else decided_text(known.recall(runtime.state))
+    return (
+        "" if known is None else decided_text([one for one in known.recall(runtime.state) if not run or one.run != run])
+    )
 
 
 def keep_decided(

@@ -30,7 +30,7 @@ from cascade.ledger.audit import AuditTables
 from cascade.policy.binding import bind_policy
 from tests.calibration.certified import certified, with_keys
 from tests.core.planning.finished_runs import finished_run, long_run
-from tests.live.conftest import HAIKU, OPUS, SONNET, Asking, Clock, Driver, Emulate, ladder
+from tests.live.conftest import HAIKU, OPUS, SONNET, Asking, Clock, Emulate, ladder
 from tests.live.operation.test_books import bodies, entries
 from tests.live.operation.test_handoff import KEPT, play, saying, told
 from tests.servers import RedisServer
@@ -139,14 +139,27 @@ def test_the_newest_runs_are_told_and_a_run_that_was_taken_up_again_once(asking:
 
 
 def test_a_run_is_told_the_same_as_a_request(asking: Asking, played: Emulator) -> None:
-    """What the runner gives planner and executors; empty where there is nothing."""
+    """What the runner gives planner and executors, its own earlier part aside; empty where there is nothing."""
     policy = planning()
     assert recall_decided(runtime_of(policy), NAME, ANN) == ""
     decide(policy)
     asking(policy, played, ledger="off").ask("hello", session=NAME, metadata=ANN)
     assert decided(played.requests[0].body) == [recall_decided(runtime_of(policy), NAME, ANN)]
+    decide(policy, finished_run("run-2", names="Cask"))
+    assert decided(played.requests[0].body) == [recall_decided(runtime_of(policy), NAME, ANN, run="run-2")]
+    assert "Cask" in recall_decided(runtime_of(policy), NAME, ANN, run="run-1")
     for session, who in ((None, ANN), ("", ANN), (NAME, None), (NAME, {})):
         assert recall_decided(runtime_of(policy), session, who) == ""
+
+
+def test_a_floor_by_session_holds_for_requests_that_name_it(asking: Asking, emulator: Emulator) -> None:
+    """`sticky` goes by the same name; the recorded answers come back with what was decided beside them, too."""
+    policy = planning(sticky={"by": "session", "cool_off": 1})
+    decide(policy)
+    driver = asking(policy, emulator, ledger="off")
+    rungs = [driver.ask(text, session=NAME, metadata=ANN).rung for text in ("sure", "unsure", "sure", "sure")]
+    assert rungs == ["haiku", "sonnet", "sonnet", "haiku"]
+    assert {number for _, number in tellings(emulator)} == {1}
 
 
 class TestWhatIsStored:
