@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import anthropic
 import pytest
 
+from cascade.budgets.gate import bound_of
+from cascade.core.parameters import read_parameters
 from cascade.core.policy import Policy
 from cascade.core.prompts.session import DECIDED
+from cascade.core.triage import build_prompt
 from cascade.emulator import Emulator
 from cascade.engine.planning.sessions import keep_decided
 from cascade.engine.runtime import Runtime, RuntimeOptions
 from cascade.gateway.keys.ring import KeyRing
 from cascade.ledger.gateway import GatewayTables
+from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
 from tests.core.planning.finished_runs import finished_run
 from tests.gateway.serving import Gateway, policy_file
 from tests.gateway.test_climbing import asked, script
-
-if TYPE_CHECKING:
-    import anthropic
 
 SESSION = {"x-cascade-session": "conv-17"}
 PLANS = "plan: {reviewer: haiku, planner: haiku}\nledger: {content: true}\n"
@@ -84,6 +86,26 @@ def test_a_session_is_told_what_its_run_decided_by_the_header_and_no_other_key_i
     gateway.stop()
     versions = ["session" in record.request.prompts for record in gateway.records()]
     assert versions == [True, False, False, False, False, True]
+
+
+def test_a_keys_budget_is_not_overspent_by_what_is_told(
+    start: Callable[..., Gateway],
+    emulator: Emulator,
+    sdk: Callable[..., anthropic.Anthropic],
+    path: Path,
+    tmp_path: Path,
+) -> None:
+    """It must have room for the longest that can be told, before anything is asked; and no more than that without a session."""
+    policy, request = load_policy(path), read_parameters(asked("easy"))
+    plan = bind_policy(policy)
+    bound = sum(bound_of(plan.rates[index], build_prompt(policy, index, request), 1) for index in range(2))
+    ring = KeyRing(GatewayTables(str(tmp_path / "ledger.db")))
+    tokens = [ring.create(name, daily_usd=Decimal(bound + 1_000_000) / 10**9)[0] for name in ("one", "two")]
+    client, other = (sdk(start(emulator.base_url, policies=(str(path),)), api_key=token) for token in tokens)
+    client.messages.create(**asked("easy"))
+    with pytest.raises(anthropic.RateLimitError, match="the daily budget"):
+        other.messages.create(**asked("easy"), extra_headers=SESSION)
+    assert len(emulator.requests) == 1
 
 
 def test_without_keys_the_user_alone_names_whose_session_it_is(

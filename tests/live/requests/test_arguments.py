@@ -78,7 +78,10 @@ def test_what_is_none_was_not_given(asking: Asking, emulator: Emulator) -> None:
         ("max_token", "did you mean max_tokens?"),
         ("promt", "did you mean prompt?"),
         ("temprature", "did you mean temperature?: not available"),
-        ("qqq", "it has cache, checks, deadline_s, flags, max_tokens, metadata, prompt, response_model, session, system, task"),
+        (
+            "qqq",
+            "it has cache, checks, deadline_s, flags, max_tokens, metadata, prompt, response_model, session, system, task",
+        ),
     ],
 )
 def test_a_keyword_that_is_none_of_ours_is_refused_with_the_way_to_do_it(
