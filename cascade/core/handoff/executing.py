@@ -104,8 +104,9 @@ class _Run:
         executor = executor_of(policy, settings)
         block = execution_block(artifact, self.passing.carried)
         request = self.passing.request_for(executor, self.taking.request)
-        request = replace(request, handoff=(*request.handoff, block), top_extra={})
-        called = yield from self._call(step, "execution", executor, request)
+        called = yield from self._call(
+            step, "execution", executor, replace(request, handoff=(*request.handoff, block), top_extra={})
+        )
         if called.call is None:
             return Taken(step, called.refusal)
         step = with_auxiliary(step, called.call)
