@@ -110,6 +110,8 @@ def ask(
     `max_tokens`: limits the answer, in place of the rung's own.
     `cache`: True: an earlier answer to an equal request may be returned, and this one is kept for that, if the policy has
     `cache`. False: neither. Left out: as the policy says.
+    `session`: the name of a conversation. Every rung is told what `cascade.run` decided in it before, by the same policy and for the same
+    metadata `key`, `user_id` and `customer`; a policy's `sticky` may go by it, too. Choose a name that nobody else has.
     `deadline_s`: seconds for the whole climb, in place of the policy's. It starts once the SDK is imported and the clients
     are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that in advance).
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from cascade.core.bound_policy import BoundPolicy
+from cascade.core.planning.decisions import versions_told
 from cascade.core.planning.part import Part
 from cascade.core.planning.reviewer import verdict_in
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
@@ -167,6 +168,7 @@ class Encoder:
             observed_as=begun.observed_as,
             prompts=_prompts(begun),
             plan=_part(begun.part),
+            prompts=versions_told(begun.request),
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
