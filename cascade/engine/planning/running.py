@@ -14,7 +14,7 @@ from cascade.core.trail import Answer
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
 from cascade.engine.planning.making import amake_plan, make_plan
-from cascade.engine.planning.opening import open_run
+from cascade.engine.planning.opening import open_run, read_run
 from cascade.engine.planning.options import RunOptions
 from cascade.engine.planning.standing import keep_control, recall_controls
 
@@ -29,13 +29,15 @@ _Done = tuple[Job, Answer[Any] | None, BaseException | None]
 def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`Cascade.run`."""
     warn_of_blocking()
-    driver.prepare()
-    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    runtime = driver._runtime  # pyright: ignore[reportPrivateUsage]
+    given = read_run(runtime, options)
+    driver.prepare()  # before the deadline begins to run
+    opened = open_run(runtime, plan, given)
     try:
         if opened.plan is None:
             opened.planned(make_plan(driver, opened.making()).plan)
-        run = opened.execution(recall_controls(opened.runtime))
-        _drive(driver, run, opened.given.concurrency)
+        run = opened.execution(recall_controls(runtime))
+        _drive(driver, run, given.concurrency)
         return run.result()
     finally:
         opened.close()
@@ -77,13 +79,15 @@ def _answer(driver: Cascade, job: Job, done: SimpleQueue[_Done]) -> None:
 
 async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`AsyncCascade.run`. Who cancels it cancels the requests that are under way."""
+    runtime = driver._runtime  # pyright: ignore[reportPrivateUsage]
+    given = read_run(runtime, options)
     await driver.prepare()
-    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    opened = open_run(runtime, plan, given)
     try:
         if opened.plan is None:
             opened.planned((await amake_plan(driver, opened.making())).plan)
-        run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
-        await _adrive(driver, run, opened.given.concurrency)
+        run = opened.execution(await asyncio.to_thread(recall_controls, runtime))
+        await _adrive(driver, run, given.concurrency)
         return run.result()
     finally:
         opened.close()
