@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from cascade.core.planning.result import Result
     from cascade.engine.planning import PlanOptions, RunOptions
 
-__all__ = ["aask", "aplan", "arun", "ask", "plan", "reload", "report_outcome", "run"]
+__all__ = [
+    "PolicyLike",
+    "aask",
+    "aplan",
+    "arun",
+    "ask",
+    "plan",
+    "reload",
+    "report_outcome",
+    "run",
+    "shared_driver",
+]
 
 PolicyLike: TypeAlias = Policy | str | Path | None
 _Data = TypeVar("_Data")
@@ -62,6 +73,11 @@ class _Shared:
 _shared = _Shared()
 
 
+def shared_driver(kind: type[_Driver], policy: PolicyLike) -> _Driver:
+    """The driver of this kind for a policy, which the process keeps between calls."""
+    return _shared.driver(kind, policy)
+
+
 @overload
 def ask(
     prompt: Prompt, *, policy: PolicyLike = None, response_model: None = None, **options: Unpack[AskOptions]
@@ -94,6 +110,8 @@ def ask(
     `max_tokens`: limits the answer, in place of the rung's own.
     `cache`: True: an earlier answer to an equal request may be returned, and this one is kept for that, if the policy has
     `cache`. False: neither. Left out: as the policy says.
+    `session`: the name of a conversation. Every rung is told what `cascade.run` decided in it before, by the same policy and for the same
+    metadata `key`, `user_id` and `customer`; a policy's `sticky` may go by it, too. Choose a name that nobody else has.
     `deadline_s`: seconds for the whole climb, in place of the policy's. It starts once the SDK is imported and the clients
     are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that in advance).
 
