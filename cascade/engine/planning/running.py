@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result
 from cascade.core.trail import Answer
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
 from cascade.engine.planning.making import amake_plan, make_plan
-from cascade.engine.planning.opening import open_run, read_run
+from cascade.engine.planning.opening import OpenedRun, open_run, read_run
 from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.sessions import keep_decided, recall_decided
 from cascade.engine.planning.standing import keep_control, recall_controls
 
 if TYPE_CHECKING:
@@ -34,11 +38,12 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
     driver.prepare()  # before the deadline begins to run
     opened = open_run(runtime, plan, given)
     try:
+        controls = _recall(opened)
         if opened.plan is None:
             opened.planned(make_plan(driver, opened.making()).plan)
-        run = opened.execution(recall_controls(runtime))
+        run = opened.execution(controls)
         _drive(driver, run, given.concurrency)
-        return run.result()
+        return _kept(opened, run.result())
     finally:
         opened.close()
 
@@ -84,11 +89,12 @@ async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: Ru
     await driver.prepare()
     opened = open_run(runtime, plan, given)
     try:
+        controls = await asyncio.to_thread(_recall, opened)
         if opened.plan is None:
             opened.planned((await amake_plan(driver, opened.making())).plan)
-        run = opened.execution(await asyncio.to_thread(recall_controls, runtime))
+        run = opened.execution(controls)
         await _adrive(driver, run, given.concurrency)
-        return run.result()
+        return await asyncio.to_thread(_kept, opened, run.result())
     finally:
         opened.close()
 
@@ -115,6 +121,19 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
         for task, job in jobs.items():
             run.put_down(job, *_came_of(task))
         raise
+
+
+def _recall(opened: OpenedRun) -> Sequence[ControlDone]:
+    """What earlier runs left: the reviewer's control items, and what was decided in the session. It may wait for a database."""
+    given = opened.given
+    opened.decided = recall_decided(opened.runtime, given.session, given.metadata, run=opened.id)
+    return recall_controls(opened.runtime)
+
+
+def _kept(opened: OpenedRun, result: Result) -> Result:
+    """What the run decided is kept for its session. It may wait, too."""
+    note = keep_decided(opened.runtime, opened.given.session, opened.given.metadata, result)
+    return result if note is None else replace(result, notes=(*result.notes, note))
 
 
 def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:

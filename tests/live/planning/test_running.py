@@ -358,6 +358,27 @@ def test_a_retry_passes_on_what_the_policy_s_handoff_says_beside_the_reviewer_s_
     assert result.costs == ledger_costs()
 
 
+def test_what_a_run_decided_is_told_to_the_next_run_of_its_session(asking: Asking, emulate: Emulate) -> None:
+    """Planner, executors and reviewer; not to itself when it is taken up again, and to no other session."""
+    fleet = Fleet(says=lambda *_: "low", plan=TWO)
+    driver = asking(planning(ledger={"content": True}), emulate((), script=fleet))
+
+    def told() -> list[bool]:
+        mine = [body for instruction, _, body in fleet.seen if instruction in ("", "do a", "do b")]  # no control items
+        return ["list the names by haiku" in str(body) for body in mine]
+
+    driver.run(DIAMOND, inputs=GIVEN, session="conv", run="first")
+    fleet.seen.clear()
+    driver.run("do two things", session="other")
+    assert told()
+    assert not any(told())
+    fleet.seen.clear()
+    assert driver.run("do two things", session="conv").notes == ()
+    assert all(told())
+    kept = asking(planning(), emulate((), script=fleet)).run(TWO, session="conv")
+    assert kept.notes == ("session: nothing is carried, ledger.content is false",)
+
+
 def test_who_interrupts_waits_for_what_is_paid_and_loses_nothing(emulate: Emulate) -> None:
     """What is under way ends and is kept; nothing new is begun."""
     fleet = Fleet()
