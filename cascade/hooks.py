@@ -59,14 +59,6 @@ class Begun:
     part: Part | None = None
     prompts: dict[str, str] | None = None
 
-    def asked_in(self) -> dict[str, str]:
-        """The versions of the words in which it may be asked, by role."""
-        if self.prompts is not None:
-            return self.prompts
-        found = self.plan.prompts_for(self.task, self.request)
-        own = None if self.part is None else self.plan.plan_prompts.get(self.part.role)
-        return found if self.part is None or own is None else {self.part.role: own, **found}
-
 
 @dataclass(frozen=True, slots=True)
 class Calling:
