@@ -196,7 +196,8 @@ class Journal:
         elif "end" in entry:
             self._open.pop(entry["end"]).end(entry["cost"])
         elif "attempt" in entry:
-            self.attempts.setdefault(entry["subtask"], []).append(Attempt.from_dict(entry["attempt"]))
+            attempt, made = Attempt.from_dict(entry["attempt"]), self.attempts.setdefault(entry["subtask"], [])
+            made[attempt.number :] = [attempt]  # one that failed without cost was made again
         elif "review" in entry:
             attempts = self.attempts[entry["subtask"]]
             attempts[-1] = replace(attempts[-1], review=PlanReview(**entry["review"]))

@@ -11,7 +11,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Attempt, Result
-from cascade.core.planning.schedule import Schedule
+from cascade.core.planning.schedule import Schedule, to_go_on_from
 from cascade.engine.planning.execution import Execution, RunTerms
 from cascade.engine.planning.journal import Head, Journal
 from cascade.engine.planning.making import Making, check_plan
@@ -58,8 +58,9 @@ class OpenedRun:
         assert plan is not None, "a goal is planned first"
         if not controls and self.journal is not None:  # a driver without a ledger forgets them
             controls = self.journal.controls
+        attempts = {name: to_go_on_from(made) for name, made in self.attempts.items()}
         schedule = Schedule(
-            plan, policy, attempts=self.attempts, controls=controls, unbelieved=self.unbelieved
+            plan, policy, attempts=attempts, controls=controls, unbelieved=self.unbelieved
         )  # fmt: skip
         terms = RunTerms(
             plan, self.inputs, self.runtime, self.id, self.ends_at, self.given.metadata, self.decided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from cascade.core.modes import share_of
 from cascade.core.planning.graph import Plan, Subtask
 from cascade.core.planning.result import Attempt, PlanReview, Result, ReviewerStanding
-from cascade.core.planning.schedule import Execute, Review, Schedule
+from cascade.core.planning.schedule import Execute, Review, Schedule, to_go_on_from
 from tests.core.planning.scheduling import RUNGS, drive, failed, made, plans, policy, said
 
 DIAMOND = Plan(
@@ -268,6 +269,19 @@ def test_a_work_that_was_given_back_is_handed_out_again() -> None:
     (work,) = run.ready()
     run.give_back(work)
     assert run.ready() == (work,)
+
+
+def test_a_run_that_is_taken_up_tries_again_what_failed_without_cost() -> None:
+    """Not what was paid for, and not a retry: its result was passed on with a mark by then."""
+    work = Execute(ONE["a"])
+    free, paid = replace(failed(work), cost_nanousd=0), failed(work)
+    assert to_go_on_from([free]) == ()
+    assert to_go_on_from([paid]) == (paid,)
+    back = replace(made(work), review=said("retry"))
+    again = replace(free, number=1)
+    assert to_go_on_from([back, again]) == (back, again)
+    assert to_go_on_from([back]) == (back,)
+    assert to_go_on_from([]) == ()
 
 
 def test_outcomes_of_what_is_not_under_way_are_refused() -> None:

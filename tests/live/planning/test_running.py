@@ -148,7 +148,7 @@ def test_what_the_reviewer_cannot_settle_is_passed_on_with_a_mark(asking: Asking
     result = asking(planning(), emulate((), script=fleet)).run(DIAMOND, inputs=GIVEN)
     assert result.of("unsettled") == ("staff",)
     assert result.subtasks["table"].rests_on == ("staff",)
-    last = json.loads(fleet.seen[-1][2]["messages"][-1]["content"])
+    last = next(json.loads(body["messages"][-1]["content"]) for what, _, body in fleet.seen if what == "make a table")
     assert [bool(one.get("unsettled")) for one in last["sources"]] == [False, True]
 
 
