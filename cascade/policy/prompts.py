@@ -11,7 +11,7 @@ from cascade.core.policy.base import NAME
 from cascade.core.policy.samples import ORDERS
 from cascade.core.text.suggestions import did_you_mean
 
-__all__ = ["UnreadPrompt", "read_prompts"]
+__all__ = ["UnreadPrompt", "files_in", "read_prompts"]
 
 _MOST_CHARACTERS = 1_000_000
 _BUILT_IN = ", ".join(ORDERS)
@@ -43,6 +43,21 @@ def read_prompts(values: dict[str, Any], folder: Path | None) -> Iterator[Unread
     for path, variants in _variants_in(values):
         for number, variant in enumerate(variants):
             yield from _read_variant((*path, number), variants, number, variant, folder)
+
+
+def files_in(values: dict[str, Any]) -> dict[str, str]:
+    """The prompt files that a valid policy's plain values name, by the role of their words (`roles`). Call it before `read_prompts`."""
+    found: dict[str, str] = {}
+    triage = values.get("triage")
+    if isinstance(triage, dict) and isinstance(name := cast("dict[str, Any]", triage).get("prompt"), str):
+        found["triage"] = name
+    for _, variants in _variants_in(values):
+        for variant in variants:
+            given = cast("dict[str, Any]", variant) if isinstance(variant, dict) else {"prompt": variant}
+            prompt = given.get("prompt")
+            if isinstance(prompt, str) and prompt not in ORDERS:
+                found[f"triage/{given.get('name') or _name_of(prompt, given.get('model'))}"] = prompt
+    return found
 
 
 class _Unusable(Exception):

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cascade.audit.grading import grader_of, judges_of
-from cascade.audit.judge import RUBRIC, judge_request
+from cascade.audit.judge import judge_request
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
+from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.emulator.scripting import ScriptedReply
 from tests.audit.auditing import SONNET, fair, policy, said
 from tests.audit.conftest import MakeScene

@@ -17,24 +17,17 @@ from cascade.core.decision import Situation, Start
 from cascade.core.errors import AllRungsFailed, UpstreamRejected
 from cascade.core.estimates import baseline_estimate
 from cascade.core.handoff.artifacts import FORBIDDEN, MUST_MENTION, broken_by, mentions, read_artifact
-from cascade.core.handoff.words import (
-    ARTIFACT_VERSION,
-    DOUBT_VERSION,
-    EXECUTION,
-    doubt_block,
-    execution_block,
-    plan_in,
-    version_of,
-)
-from cascade.core.handoff.words import (
-    PLAN as PLAN_WORDS,
-)
+from cascade.core.handoff.words import doubt_block, execution_block, plan_in
 from cascade.core.policy import Policy
 from cascade.core.prepared import Handed
+from cascade.core.prompts import version_of
+from cascade.core.prompts.handoff import ARTIFACT_VERSION, DOUBT_VERSION, EXECUTION
+from cascade.core.prompts.handoff import PLAN as PLAN_WORDS
+from cascade.core.prompts.triage import RULES
 from cascade.core.step_calls import bare_step, calls_of
 from cascade.core.trail import NATURAL
 from cascade.core.trail_table import trail_rows
-from cascade.core.triage import RULES, build_prompt
+from cascade.core.triage import build_prompt
 from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import hashes_of
 from tests.core.builders import COST, answer_of, failure, policy_of, reply, request_of, situations, step

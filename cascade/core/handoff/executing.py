@@ -13,14 +13,16 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cascade.core.assessment import assessed
 from cascade.core.assisting import Assisted, ask_auxiliary
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.decision import Situation, own_reason
 from cascade.core.events import Event, Sent, Taken, Taking
 from cascade.core.handoff.artifacts import broken_by, read_artifact
 from cascade.core.handoff.passing import Passing, executor_of
-from cascade.core.handoff.words import ARTIFACT_VERSION, DOUBT_VERSION, execution_block
+from cascade.core.handoff.words import execution_block
 from cascade.core.prepared import AuxiliaryKind, Handed
+from cascade.core.prompts.handoff import ARTIFACT_VERSION, DOUBT_VERSION
 from cascade.core.sampling import apply_checks, verified
 from cascade.core.step_calls import with_auxiliary
 from cascade.core.trail import Step, Verdict
@@ -104,7 +106,9 @@ class _Run:
         executor = executor_of(policy, settings)
         block = execution_block(artifact, self.passing.carried)
         request = self.passing.request_for(executor, self.taking.request)
-        called = yield from self._call(step, "execution", executor, replace(request, handoff=(block,), top_extra={}))
+        called = yield from self._call(
+            step, "execution", executor, replace(request, handoff=(*request.handoff, block), top_extra={})
+        )
         if called.call is None:
             return Taken(step, called.refusal)
         step = with_auxiliary(step, called.call)
@@ -147,13 +151,14 @@ class _Run:
             kind = "overflow" if failure is not None and failure.kind == "overflow" else "failed"
             return Verdict(kind, detail=f"{where}{failure.summary if failure is not None else 'no reply'}")
         request = self.taking.request
-        return read_reply(
+        verdict = read_reply(
             called.reply,
             triage=False,
             structured=request.schema is not None,
             in_text=request.prompt_schema is not None,
             repair=self.plan.repair,
         )
+        return assessed(verdict, request)
 
 
 def _handed(artifact: dict[str, Any] | None) -> Handed:
