@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from cascade.core.planning.controls import FEWEST, ControlDone, standing_of
+from cascade.core.control_items import FEWEST
+from cascade.core.planning.controls import ControlDone, standing_of
 
 __all__ = ["called_faulty"]
 
@@ -12,7 +13,7 @@ __all__ = ["called_faulty"]
 def called_faulty(rate: float, items: int) -> float:
     """The probability that a reviewer that errs on this share of right and wrong results alike is called faulty within so many items.
 
-    A table of the errors so far on right and on wrong items; at most `NEWEST` items, which all count.
+    A table of the errors so far on right and on wrong items; at most 60 items, which all count.
     """
     alive, faulty = {(0, 0): 1.0}, 0.0
     for number in range(items):

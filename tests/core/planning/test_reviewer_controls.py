@@ -12,15 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
+from cascade.core.control_items import FEWEST, MOST_WRONG, is_above
 from cascade.core.planning.controls import (
     CONTROLS,
-    FEWEST,
-    MOST_WRONG,
-    NEWEST,
     ControlDone,
     ControlItem,
     control_done,
-    is_above,
     next_control,
     standing_of,
 )
@@ -141,7 +138,7 @@ def test_a_doubtful_reviewer_counts_as_not_tested_and_is_asked_on() -> None:
 def test_only_the_newest_items_count() -> None:
     """A reviewer behind the same name may have become worse, or better."""
     done = _outcomes(right=[True] * 40, wrong=[True] * 40)
-    assert standing_of(done).controls == NEWEST
+    assert standing_of(done).controls == 60
     worse = [*done, *_outcomes(right=[True] * 12, wrong=[False] * 12)]
     assert "it accepted 12 of 30" in standing_of(worse).why
 
