@@ -1,0 +1,146 @@
+"""The recorded replies of the plan that `cascade demo --plan` runs: a script for the emulator.
+
+A reply is found by who is asked (the model) and for what (the subtask's instruction, in the prompt's JSON), never by the whole prompt: the
+words around it may change. What is asked for is read from the form that the request demands: a plan, a review, a result with its
+self-assessment, or a result alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cascade.core.planning.controls import CONTROLS
+from cascade.core.planning.graph import Plan, Subtask
+from cascade.core.policy import Policy
+from cascade.policy.plan_files import load_plan
+
+if TYPE_CHECKING:
+    from cascade.emulator import ScriptedReply
+
+__all__ = ["FOLDER", "Recorded", "landscape"]
+
+FOLDER = Path(__file__).parent / "landscape"
+
+_CHARACTERS_PER_TOKEN = 4
+
+
+def landscape() -> tuple[Plan, dict[str, str]]:
+    """The plan, and the texts that it is given, by name."""
+    plan = load_plan(FOLDER / "plan.yaml")
+    return plan, {name: (FOLDER / f"{name}.txt").read_text(encoding="utf-8") for name in plan.inputs}
+
+
+class Recorded:
+    """Answers what a run of the plan asks; what it does not know is left to the emulator, which refuses it. `policy`: names the rungs."""
+
+    def __init__(self, plan: Plan, policy: Policy) -> None:
+        self._plan = plan
+        self._rungs = {rung.model: rung.rung for rung in policy.ladder}
+        self._replies: Any = json.loads((FOLDER / "replies.json").read_text(encoding="utf-8"))
+
+    def __call__(self, body: dict[str, Any], _headers: Mapping[str, str]) -> ScriptedReply | None:
+        """The reply to a request of the Messages API; None if there is none."""
+        rung, text = self._rungs.get(body["model"]), _last_text(body)
+        if rung is None:
+            return None
+        asked = _json_in(text)
+        subtask = self._subtask(asked.get("instruction"), text)
+        if _demands(body, "subtasks"):
+            return _reply(self._planned(), self._replies["planner"]["thought"])
+        if _demands(body, "verdict"):
+            verdict = self._review(subtask, asked)
+            return None if verdict is None else _reply({"verdict": verdict[0], "reason": verdict[1]})
+        if subtask is None:
+            whole = self._replies["goal"]
+            return _reply(self._result(*whole["result"]), whole["thought"]) if "goal" in asked else None
+        said = self._replies["subtasks"][subtask.id]["replies"][rung]
+        result = self._result(subtask.id, said["result"])
+        if _demands(body, "assessment"):
+            result = {"result": result, "assessment": said["assessment"], "reason": said["reason"]}
+        return _reply(result, said["thought"], said["confidence"])
+
+    def _subtask(self, instruction: object, text: str) -> Subtask | None:
+        """The subtask with this instruction; in a prompt of another form, the one whose instruction stands in it."""
+        for one in self._plan.subtasks:
+            if instruction == one.instruction:
+                return one
+        if instruction is not None:
+            return None
+        return next((one for one in self._plan.subtasks if one.instruction in text), None)
+
+    def _planned(self) -> dict[str, Any]:
+        """The plan as a planner writes it: a result's schema is a text of JSON."""
+        listed = [
+            {
+                "id": one.id,
+                "instruction": one.instruction,
+                "inputs": list(one.inputs),
+                "task": one.kind,
+                "schema": "" if one.schema is None else json.dumps(one.schema),
+                "why": one.why,
+                "rung": one.rung,
+            }
+            for one in self._plan.subtasks
+        ]
+        return {"subtasks": listed, "result": self._plan.final}
+
+    def _review(self, subtask: Subtask | None, asked: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The verdict on a result of the plan, or on a control item."""
+        shown = list(_values(asked))
+        if subtask is None:
+            right = next((one.is_right for one in CONTROLS if one.instruction in shown and one.result in shown), None)
+            if right is None:
+                return None
+            return ("accept", "The sources bear it out.") if right else ("retry", "The sources do not bear it out.")
+        own = self._replies["subtasks"][subtask.id]
+        found = next((name for name in own["results"] if self._result(subtask.id, name) in shown), None)
+        return None if found is None else tuple(own["reviews"][found])
+
+    def _result(self, subtask: str, name: str) -> Any:
+        return self._replies["subtasks"][subtask]["results"][name]
+
+
+def _reply(value: object, thought: int = 0, confidence: float | None = None) -> ScriptedReply:
+    """`thought`: tokens that the model thinks before it answers."""
+    from cascade.emulator import ScriptedReply  # noqa: PLC0415 - needs an extra
+
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    usage = {"output_tokens": thought + -(-len(text) // _CHARACTERS_PER_TOKEN)}
+    if thought:
+        usage |= {"output_tokens_details": {"thinking_tokens": thought}}
+    return ScriptedReply([{"type": "text", "text": text}], usage=usage, confidence=confidence)
+
+
+def _demands(body: Mapping[str, Any], key: str) -> bool:
+    """Whether the form of the reply has this key: as the API enforces it, or as the prompt describes it."""
+    form = json.dumps([body.get("output_config"), body.get("system")])
+    return re.search(rf'\\*"{key}\\*": ?{{', form) is not None
+
+
+def _last_text(body: Mapping[str, Any]) -> str:
+    content: Any = body["messages"][-1]["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(block.get("text", "") for block in content)
+
+
+def _json_in(text: str) -> dict[str, Any]:
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _values(part: Any) -> Iterator[Any]:
+    """Every value in a JSON value, itself included; a text that is a JSON object counts as that object, too."""
+    yield part
+    if isinstance(part, str) and part.startswith("{"):
+        yield _json_in(part)
+    inside: Any = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    for one in inside:
+        yield from _values(one)
