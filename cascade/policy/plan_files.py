@@ -16,6 +16,7 @@ from cascade.policy.nodes import Node
 __all__ = ["dump_plan", "load_plan", "parse_plan", "save_plan"]
 
 _MOST_BYTES = 1_000_000
+_BREAKS = "\x85\u2028\u2029"  # line breaks for YAML, but not the same one when they are read
 _LONG = 80  # characters above which a text stands in lines of its own
 
 
@@ -75,6 +76,8 @@ class _Representer(yaml.representer.SafeRepresenter):
 
     def long_text(self, text: str) -> Any:
         style = "|" if "\n" in text or len(text) > _LONG else None
+        if any(character in text for character in _BREAKS):
+            style = '"'
         return self.represent_scalar("tag:yaml.org,2002:str", text, style)  # pyright: ignore
 
 

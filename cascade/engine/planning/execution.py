@@ -27,7 +27,7 @@ from cascade.core.policy import Policy
 from cascade.core.policy.planning import Planning
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
-from cascade.hooks import Ended, unfinished_calls
+from cascade.hooks import Ended, cost_of_end
 
 __all__ = ["Execution", "Job", "RunTerms"]
 
@@ -65,8 +65,7 @@ class Job:
 
     def ended(self, end: Ended) -> None:
         """What the ledger has of it."""
-        calls = (*end.steps, *unfinished_calls(None, end))
-        self.cost = sum(call.cost_nanousd for call in calls)
+        self.cost = cost_of_end(end)
 
 
 class Execution:
