@@ -1,6 +1,7 @@
 """What of a run may be done now, and what came of what was done: pure, without a clock or I/O.
 
     schedule.ready(most) ─> Work …      handed out once: a subtask to execute, a result to review
+    schedule.beside(request_id)         the control item that accompanies this review, if one is due
     schedule.settle(work, outcome)      an Attempt, or what the reviewer said
     schedule.give_back(work)            it could not be done now; it may be handed out again
     schedule.stop(why)                  nothing more is handed out
@@ -17,12 +18,13 @@ from functools import partial
 from typing import Literal
 
 from cascade.core.modes import share_of
+from cascade.core.planning.controls import ControlDone, ControlItem, control_done, next_control, standing_of
 from cascade.core.planning.graph import Plan, Subtask
 from cascade.core.planning.result import Attempt, PlanReview, ReviewerStanding, Status, SubtaskResult
 from cascade.core.policy import Policy
 from cascade.core.policy.planning import Planning
 
-__all__ = ["Execute", "Review", "Schedule", "Stop", "Work"]
+__all__ = ["Control", "Execute", "Review", "Schedule", "Stop", "Work"]
 
 Stop = Literal["budget", "deadline"]
 
@@ -49,8 +51,15 @@ class Review:
     attempt: int
 
 
-Work = Execute | Review
-_Key = tuple[type[Work], str, int]
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Have the reviewer read a result of which it is known whether it is right."""
+
+    item: ControlItem
+
+
+Work = Execute | Review | Control
+_Key = tuple[type[Execute | Review], str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +69,15 @@ class _State:
     status: Status
     why: str = ""
     shown: Attempt | None = None
-    work: Work | None = None
+    work: Execute | Review | None = None
 
 
 class Schedule:
     """The state of one run of a valid plan, under a policy that has a `plan` block. Not safe between threads.
 
     `attempts`: what was made before, by subtask. `review_share`: of a request's id, its place between 0 and 1: a result that its executor
-    is sure of is reviewed where that is below `plan.review_high`. `standing`: of the reviewer; set it as control items come in. One that
-    is not believed any more stays so to the end of the run.
+    is sure of is reviewed where that is below `plan.review_high`. `controls`: what the reviewer said of control items so far, oldest first.
+    `unbelieved`: why it was not believed in an earlier life of the run; that stays so to the run's end.
     """
 
     def __init__(
@@ -77,7 +86,8 @@ class Schedule:
         policy: Policy,
         *,
         attempts: Mapping[str, Sequence[Attempt]] | None = None,
-        standing: ReviewerStanding | None = None,
+        controls: Sequence[ControlDone] = (),
+        unbelieved: str = "",
         review_share: Callable[[str], float] | None = None,
     ) -> None:
         self._plan, self._policy = plan, policy
@@ -86,25 +96,22 @@ class Schedule:
         self._index = {rung.rung: index for index, rung in enumerate(policy.ladder)}
         self._order = [subtask for level in plan.levels() for subtask in level]
         self._attempts = {one.id: list((attempts or {}).get(one.id, ())) for one in plan.subtasks}
-        self._standing = standing or ReviewerStanding()
+        self._controls, self._unbelieved = list(controls), unbelieved or standing_of(controls).why
         self._out: set[_Key] = set()
+        self._asked: list[ControlItem] = []
         self.stopped: Stop | None = None
 
     @property
     def standing(self) -> ReviewerStanding:
         """What is known of the reviewer."""
-        return self._standing
-
-    @standing.setter
-    def standing(self, latest: ReviewerStanding) -> None:
-        self._standing = latest if self._standing.believed else replace(latest, why=self._standing.why)
+        return replace(standing_of(self._controls), why=self._unbelieved)
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is under way and nothing more will be handed out."""
-        return not self._out and (self.stopped is not None or not self._fresh())
+        return not self._out and not self._asked and (self.stopped is not None or not self._fresh())
 
-    def ready(self, most: int | None = None) -> tuple[Work, ...]:
+    def ready(self, most: int | None = None) -> tuple[Execute | Review, ...]:
         """What may be done now, at most so much of it. It counts as under way from here on."""
         if self.stopped is not None:
             return ()
@@ -112,9 +119,22 @@ class Schedule:
         self._out.update(map(_key, fresh))
         return fresh
 
+    def beside(self, request_id: str) -> Control | None:
+        """The control item to be asked beside the review with this id. It counts as under way."""
+        item = next_control(self._controls, self._asked, request_id) if not self._unbelieved else None
+        if item is None or self.stopped is not None:
+            return None
+        self._asked.append(item)
+        return Control(item)
+
     def settle(self, work: Work, outcome: Attempt | PlanReview) -> None:
         """This came of a work. Raises ValueError for one that is not under way, TypeError for an outcome of another kind."""
         self.give_back(work)
+        if isinstance(work, Control):
+            assert isinstance(outcome, PlanReview)
+            self._controls.append(control_done(work.item, outcome))
+            self._unbelieved = self._unbelieved or standing_of(self._controls).why
+            return
         attempts = self._attempts[work.subtask.id]
         if isinstance(work, Execute) and isinstance(outcome, Attempt):
             attempts.append(outcome)
@@ -125,6 +145,9 @@ class Schedule:
 
     def give_back(self, work: Work) -> None:
         """A work was not done; it may be handed out again. Raises ValueError for one that is not under way."""
+        if isinstance(work, Control):
+            self._asked.remove(work.item)
+            return
         if _key(work) not in self._out:
             raise ValueError(f"{work.subtask.id}: this was not handed out, or it is settled")
         self._out.remove(_key(work))
@@ -150,7 +173,7 @@ class Schedule:
             subtask.id, subtask.rung, state.status, shown.text, shown.data, shown.rung, attempts, state.why, rests_on
         )  # fmt: skip
 
-    def _fresh(self) -> tuple[Work, ...]:
+    def _fresh(self) -> tuple[Execute | Review, ...]:
         return tuple(state.work for state in self._states().values() if state.work is not None)
 
     def _states(self) -> dict[str, _State]:
@@ -180,8 +203,8 @@ class Schedule:
             return _failed(attempts)
         if not self._needs_review(last):
             return _State("accepted", shown=last)
-        if not self._standing.believed:
-            return _State("unsettled", f"the reviewer is not believed: {self._standing.why}", last)
+        if self._unbelieved:
+            return _State("unsettled", f"the reviewer is not believed: {self._unbelieved}", last)
         if review is None:
             return _State("pending", work=Review(subtask, last.number))
         if review.verdict == "accept":
@@ -218,7 +241,7 @@ class Schedule:
         return _State("pending", work=Execute(subtask, last.number + 1, above, above, review.reason))
 
 
-def _key(work: Work) -> _Key:
+def _key(work: Execute | Review) -> _Key:
     return type(work), work.subtask.id, work.attempt
 
 

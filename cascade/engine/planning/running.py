@@ -8,13 +8,15 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from cascade.core.errors import ConfigurationError
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result
 from cascade.core.trail import Answer
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
-from cascade.engine.planning.opening import open_run
+from cascade.engine.planning.opening import OpenedRun, open_run
 from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.standing import keep_control, recall_controls
 
 if TYPE_CHECKING:
     from cascade.engine.drivers import AsyncCascade, Cascade
@@ -29,8 +31,13 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
     warn_of_blocking()
     driver.prepare()
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
-    _drive(driver, opened.execution, opened.concurrency)
-    return opened.execution.result()
+    try:
+        _require_plan(opened)
+        run = opened.execution(recall_controls(opened.runtime))
+        _drive(driver, run, opened.concurrency)
+        return run.result()
+    finally:
+        opened.close()
 
 
 def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
@@ -49,7 +56,9 @@ def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
                 return
             come = done.get()
             running -= 1
-            run.finish(*come)
+            control = run.finish(*come)
+            if control is not None:
+                keep_control(run.terms.runtime, control)
     except BaseException:  # nothing more is begun; what is under way is paid for, so its end is kept
         while running:
             come = done.get()
@@ -69,23 +78,42 @@ async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: Ru
     """`AsyncCascade.run`. Who cancels it cancels the requests that are under way."""
     await driver.prepare()
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
-    run, jobs = opened.execution, dict[asyncio.Task[Answer[Any]], Job]()
+    try:
+        _require_plan(opened)
+        run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
+        await _adrive(driver, run, opened.concurrency)
+        return run.result()
+    finally:
+        opened.close()
+
+
+async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> None:
+    """Each request in a task of its own."""
+    jobs: dict[asyncio.Task[Answer[Any]], Job] = {}
     try:
         while True:
-            for job in run.start(opened.concurrency):
+            for job in run.start(concurrency):
                 jobs[asyncio.create_task(driver.respond(job.arguments))] = job
             if not jobs:
-                return run.result()
+                return
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in jobs if task.done()]:
-                run.finish(jobs.pop(task), *_came_of(task))
+                control = run.finish(jobs.pop(task), *_came_of(task))
+                if control is not None:
+                    await asyncio.to_thread(keep_control, run.terms.runtime, control)
     except BaseException:
         for task in jobs:
             task.cancel()
-        await asyncio.wait(jobs) if jobs else None
+        if jobs:
+            await asyncio.wait(jobs)
         for task, job in jobs.items():
             run.put_down(job, *_came_of(task))
         raise
+
+
+def _require_plan(opened: OpenedRun) -> None:
+    if opened.plan is None:
+        raise ConfigurationError("goals cannot be run yet: give a plan")
 
 
 def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:
