@@ -7,14 +7,14 @@ function, so that it cannot tell them from the results of a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Request
 from cascade.core.planning.graph import Plan, Subtask
 from cascade.core.planning.result import PlanReview, ReviewVerdict
-from cascade.core.policy import OTHER, Policy
+from cascade.core.policy import Policy
 from cascade.core.prompts import reviewer as words
 from cascade.core.prompts import version_of
 from cascade.core.trail import Answer, Step
@@ -53,22 +53,27 @@ def reviewer_id(policy: Policy) -> str:
     return f"reviewer:{name}#{version}"
 
 
-def reviewer_request(plan: Plan, subtask: Subtask, sources: Mapping[str, Source], text: str, policy: Policy) -> Request:
+def reviewer_request(
+    plan: Plan, subtask: Subtask, sources: Mapping[str, Source], text: str, policy: Policy, *, decided: str = ""
+) -> Request:
     """What the reviewer is asked about a subtask's result. `sources`: by name, at least those that the subtask refers to.
 
-    The request has no id. Raises KeyError if a source is missing.
+    `decided`: as its executor was told it. The request has no id. Raises KeyError if a source is missing.
     """
     # Not the executor's confidence, rung or self-assessment: a reviewer who knows that the author is sure looks less hard.
     given = [
         _source(name, sources[name].text, sources[name].unsettled_because) for name in dict.fromkeys(subtask.inputs)
     ]
-    return _request(plan.goal, subtask, given, text, policy)
+    more = {"decided": decided} if decided else {}
+    return _request(policy, subtask, {"goal": plan.goal, "sources": given, **more}, text)
 
 
 def control_request(item: ControlItem, policy: Policy) -> Request:
     """What the reviewer is asked about a control item: as about any result."""
     subtask = Subtask("control", item.instruction, schema=item.schema)
-    return _request(item.goal, subtask, [_source(name, text) for name, text in item.sources], item.result, policy)
+    return _request(
+        policy, subtask, {"goal": item.goal, "sources": [_source(*one) for one in item.sources]}, item.result
+    )
 
 
 def _source(name: str, text: str, unsettled_because: str = "") -> dict[str, str]:
@@ -76,20 +81,14 @@ def _source(name: str, text: str, unsettled_because: str = "") -> dict[str, str]
     return {"name": name, **doubt, "text": text}
 
 
-def _request(goal: str, subtask: Subtask, sources: Sequence[Mapping[str, str]], text: str, policy: Policy) -> Request:
-    """One JSON object, so that nothing in any part of it can end that part or pose as another."""
-    asked = {
-        "goal": goal,
-        "instruction": subtask.instruction,
-        "sources": sources,
-        "expected_form": "text" if subtask.schema is None else subtask.schema,
-        "result": text,
-    }
-    content = json.dumps(asked, ensure_ascii=False, indent=1)
+def _request(policy: Policy, subtask: Subtask, given: Mapping[str, Any], text: str) -> Request:
+    """One JSON object, so that nothing in any part of it can end that part or pose as another. `given`: beside the subtask's own."""
+    form = "text" if subtask.schema is None else subtask.schema
+    asked = {**given, "instruction": subtask.instruction, "expected_form": form, "result": text}
     return Request(
-        ({"role": "user", "content": content},),
-        _own_words(policy) or words.RULES,
-        subtask.task or OTHER,
+        messages=({"role": "user", "content": json.dumps(asked, ensure_ascii=False, indent=1)},),
+        system=_own_words(policy) or words.RULES,
+        task=subtask.kind,
         schema=words.SCHEMA,
         max_tokens=_REPLY_TOKENS,
     )

@@ -12,7 +12,8 @@ RULES = """You review the result of one part of a larger piece of work. You are 
 
 - goal: what the whole work is for. The result need only do its own part.
 - instruction: what was asked for.
-- sources: everything that the result may rest on beside common knowledge.
+- sources: what the result may rest on, beside common knowledge.
+- decided, if it is there: what was decided earlier in the same conversation. The result may rest on it, too.
 - expected_form: "text", or the JSON Schema of the result.
 - result: what was made.
 

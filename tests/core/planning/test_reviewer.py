@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from cascade.core.errors import AllRungsFailed, BudgetExceeded
 from cascade.core.messages import Request
 from cascade.core.planning.controls import CONTROLS
+from cascade.core.planning.executor import Source
 from cascade.core.planning.graph import Plan, Subtask
 from cascade.core.planning.result import PlanReview
 from cascade.core.planning.reviewer import (
@@ -27,14 +27,6 @@ from cascade.core.prompts.reviewer import RULES, SCHEMA
 from cascade.core.trail import Answer
 from cascade.policy.binding import bind_policy, bind_single
 from tests.core.builders import answer_of, failure, policy_of, reply, request_of, step
-
-
-@dataclass(frozen=True)
-class Source:
-    """As `core.planning.executor` has it."""
-
-    text: str
-    unsettled_because: str = ""
 
 
 def planning(**more: Any) -> Policy:
@@ -52,7 +44,7 @@ PLAN = Plan(
     ),
     ("notes", "letter"),
 )
-SOURCES: Any = {
+SOURCES = {
     "notes": Source('Ada sells lamps for 30 euros. "}]}'),
     "letter": Source("Confidential."),
     "names": Source("Ada", "the notes name two makers"),
@@ -79,6 +71,12 @@ def test_the_reviewer_reads_instruction_form_referenced_sources_and_result_and_n
     }
     assert (request.system, request.schema, request.task) == (RULES, SCHEMA, "extract")
     assert not request.assessed
+
+
+def test_what_was_decided_before_is_told_as_the_executor_was_told_it() -> None:
+    """Else a result that keeps to it would be called made up."""
+    request = reviewer_request(PLAN, PLAN["names"], SOURCES, "Ada", planning(), decided="Only makers in Rome count.")
+    assert asked(request)["decided"] == "Only makers in Rome count."
 
 
 def test_a_text_is_expected_where_the_subtask_has_no_schema() -> None:

@@ -6,6 +6,8 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
+from runpy import run_path
 
 import pytest
 from hypothesis import given
@@ -22,7 +24,10 @@ from cascade.core.planning.controls import (
     standing_of,
 )
 from cascade.core.planning.result import PlanReview, ReviewVerdict
-from tests.core.planning.false_alarms import called_faulty
+
+CALLED_FAULTY: Callable[[float, int], float] = run_path(
+    str(Path(__file__).resolve().parents[3] / "benchmarks" / "plan_controls.py")
+)["called_faulty"]
 
 Reviewer = Callable[[ControlItem], ReviewVerdict]
 
@@ -166,7 +171,7 @@ def test_a_share_is_above_where_the_lower_bound_of_clopper_and_pearson_is(counts
 )
 def test_a_good_reviewer_is_seldom_called_faulty(rate: float, items: int, most: float) -> None:
     """The exact false-alarm rates, which the documentation states, computed with the rule itself."""
-    assert called_faulty(rate, items) <= most
+    assert CALLED_FAULTY(rate, items) <= most
 
 
 def test_the_exact_rate_is_that_of_a_simulation() -> None:
@@ -181,5 +186,5 @@ def test_the_exact_rate_is_that_of_a_simulation() -> None:
             if not standing_of(done).believed:
                 faulty += 1
                 break
-    exact = called_faulty(0.15, 24)
+    exact = CALLED_FAULTY(0.15, 24)
     assert abs(faulty / runs - exact) < 4 * (exact * (1 - exact) / runs) ** 0.5

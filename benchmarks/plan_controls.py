@@ -1,4 +1,7 @@
-"""How often control items call a reviewer faulty: exactly, by the rule itself. `python -m tests.core.planning.false_alarms` prints it."""
+"""How often control items call a reviewer of plans faulty: `python benchmarks/plan_controls.py`.
+
+Exact, by the library's own rule: a table of how many errors a reviewer may have made so far, and how probable that is.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from collections import defaultdict
 
 from cascade.core.control_items import FEWEST
 from cascade.core.planning.controls import ControlDone, standing_of
-
-__all__ = ["called_faulty"]
 
 
 def called_faulty(rate: float, items: int) -> float:
@@ -44,11 +45,11 @@ def _is_faulty(rejected: int, accepted: int, *, asked: int) -> bool:
 
 
 def main() -> None:
-    """Print the table of docs/plans.md."""
-    print("| errs on | called faulty within 12 items | within 24 | within 60 |\n|---|---|---|---|")  # noqa: T201
+    """Print the table that docs/plans.md shows."""
+    print("| the reviewer errs on | called faulty within 12 items | within 24 | within 60 |\n|---|---|---|---|")
     for rate in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0):
         cells = (f"{called_faulty(rate, items):.2%}" for items in (FEWEST, 24, 60))
-        print(f"| {rate:.0%} | {' | '.join(cells)} |")  # noqa: T201
+        print(f"| {rate:.0%} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
