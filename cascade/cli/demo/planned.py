@@ -19,7 +19,6 @@ from cascade.core.planning.graph import Plan
 from cascade.core.planning.part import Part
 from cascade.core.planning.result import Result
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer
 from cascade.engine import Cascade
 from cascade.hooks import Begun, Calling, Ended
 from cascade.policy.loading import load_policy
@@ -36,12 +35,12 @@ def planning_policy() -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Instead:
-    """Another way to the same result: its calls and their cost in nano-USD. `missed`: what nobody noticed."""
+    """Another way to the same result: its calls and their cost in nano-USD. `flaws`: of its answers, which nobody noticed."""
 
     name: str
     calls: int
     cost: int
-    missed: str = ""
+    flaws: tuple[str, ...] = ()
 
 
 def run_plan_demo(html: Path | None, *, as_json: bool) -> None:
@@ -60,10 +59,10 @@ def run_plan_demo(html: Path | None, *, as_json: bool) -> None:
             stdout.print(f"goal: {given.goal}\n")
         plan = driver.plan(given.goal, inputs=texts)
         if not as_json:
-            stdout.print(f"{plan}\n")
+            stdout.print(f"\n{plan}\n")
         result = driver.run(plan, inputs=texts)
         result = replace(result, costs={"planner": watch.costs.get("planner", 0), **result.costs})
-        instead = _instead(plan, texts, policy, client)
+        instead = _instead(plan, texts, policy, client, script)
     if html is not None:
         write_page(result, html, ladder=[rung.rung for rung in policy.ladder])
     seconds = time.monotonic() - started
@@ -118,37 +117,33 @@ def _said(part: Part, end: Ended) -> str:
     return f"{' → '.join(step.rung for step in end.steps)} (assigned {part.assigned}){sure}{level}"
 
 
-def _instead(plan: Plan, texts: Mapping[str, str], policy: Policy, client: Any) -> tuple[Instead, ...]:
+def _instead(
+    plan: Plan, texts: Mapping[str, str], policy: Policy, client: Any, script: Recorded
+) -> tuple[Instead, ...]:
     """The same subtasks as plain climbs and by the strongest model alone, without planner and reviewer; and the goal in one call."""
     values = policy.model_dump(by_alias=True, exclude_unset=True)
     top = policy.ladder[-1].rung
     alone = Policy.model_validate({**values, "mode": "off", "baseline": top, "name": f"{top}-alone"})
-    climbs = _each(plan, texts, Cascade(policy, client=client, ledger="off", state="memory"))
-    single = Cascade(alone, client=client, ledger="off", state="memory")
-    each = _each(plan, texts, single)
-    answer = single.ask(json.dumps({"goal": plan.goal, "inputs": dict(texts)}, ensure_ascii=False))
-    whole = Instead(f"the whole goal in one call of {top}", 1, answer.cost_nanousd)
+    climbing, single = (Cascade(one, client=client, ledger="off", state="memory") for one in (policy, alone))
+    whole = single.ask(json.dumps({"goal": plan.goal, "inputs": dict(texts)}, ensure_ascii=False))
     return (
-        replace(climbs, name="each subtask a plain climb, unreviewed"),
-        replace(each, name=f"each subtask one call of {top}, unreviewed"),
-        whole,
+        _each("each subtask a plain climb", plan, texts, climbing, script),
+        _each(f"each subtask one call of {top}", plan, texts, single, script),
+        Instead(f"the whole goal in one call of {top}", len(whole.steps), whole.cost_nanousd),
     )
 
 
-def _each(plan: Plan, texts: Mapping[str, str], driver: Cascade) -> Instead:
+def _each(name: str, plan: Plan, texts: Mapping[str, str], driver: Cascade, script: Recorded) -> Instead:
     """Ask every subtask by itself; each is given the answers of those that it rests on."""
-    made, calls, cost, missed = dict(texts), 0, 0, ""
+    made, calls, cost = dict(texts), 0, 0
     for level in plan.levels():
         for one in level:
-            sources = [{"name": name, "text": made[name]} for name in one.inputs]
-            asked = json.dumps({"instruction": one.instruction, "sources": sources}, ensure_ascii=False)
-            schema: Any = one.schema
-            answer: Answer = driver.ask(asked, schema=schema, task=one.task)
+            sources = [{"name": source, "text": made[source]} for source in one.inputs]
+            asked = {"instruction": one.instruction, "sources": sources, "form": one.schema or "text"}
+            answer = driver.ask(json.dumps(asked, ensure_ascii=False), task=one.task)
             made[one.id] = answer.text or ""
             calls, cost = calls + len(answer.steps), cost + answer.cost_nanousd
-    if "Polwarden" not in made["features"]:
-        missed = "the table of features lacks a company"
-    return Instead("", calls, cost, missed)
+    return Instead(name, calls, cost, script.flaws(made))
 
 
 def _print(result: Result, policy: Policy, instead: Sequence[Instead]) -> None:
@@ -168,11 +163,14 @@ def _print(result: Result, policy: Policy, instead: Sequence[Instead]) -> None:
     stdout.print(
         f"Every climb begins with {rungs[0]}: {usd(below)} of it was paid for answers below the assigned rungs."
     )
-    rows = table("without a plan", "calls", "USD", "", title="\ninstead", right=("calls", "USD"))
+    title = "\nthe same without planner and reviewer"
+    rows = table("instead", "calls", "USD", "what nobody noticed", title=title, right=("calls", "USD"))
     for one in instead:
-        rows.add_row(one.name, str(one.calls), usd(one.cost), one.missed)
+        rows.add_row(one.name, str(one.calls), usd(one.cost), "; ".join(one.flaws) or "-")
     stdout.print(rows)
-    stdout.print("Replies and companies are made up: the figures show how a run is told, not what a plan is worth.")
+    stdout.print(
+        "Companies and replies are made up, so these figures show how a run is told, not whether a plan pays on your work."
+    )
     stdout.print(f"\n{result.text}")
 
 
@@ -193,7 +191,7 @@ def _fields(result: Result, policy: Policy, instead: Sequence[Instead]) -> dict[
             for row in costs_by_rung(result, rungs)
         },
         "instead": [
-            {"name": one.name, "calls": one.calls, "cost_usd": one.cost / 1e9, "missed": one.missed} for one in instead
+            {"name": one.name, "calls": one.calls, "cost_usd": one.cost / 1e9, "flaws": list(one.flaws)} for one in instead
         ],
         "text": result.text,
     }  # fmt: skip

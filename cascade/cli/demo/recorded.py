@@ -63,6 +63,15 @@ class Recorded:
             result = {"result": result, "assessment": said["assessment"], "reason": said["reason"]}
         return _reply(result, said["thought"], said["confidence"])
 
+    def flaws(self, answers: Mapping[str, str]) -> tuple[str, ...]:
+        """What is wrong in these answers, by subtask, as far as it is recorded."""
+        return tuple(
+            told
+            for subtask, own in self._replies["subtasks"].items()
+            for name, told in own.get("flaws", {}).items()
+            if self._result(subtask, name) in (answers[subtask], _json_in(answers[subtask]))
+        )
+
     def _subtask(self, instruction: object, text: str) -> Subtask | None:
         """The subtask with this instruction; in a prompt of another form, the one whose instruction stands in it."""
         for one in self._plan.subtasks:
