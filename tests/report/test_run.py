@@ -123,7 +123,7 @@ def test_the_page_says_what_became_of_everything() -> None:
     """Status, what must be known before the result is used, and every subtask with instruction, reason, attempts and review."""
     page = render_page(made())
     for words in (
-        "7 subtasks: 3 accepted, 1 unsettled, 1 failed, 1 skipped, 1 pending; 0.000003 USD", "planned by sonnet", "run run-1",
+        "7 subtasks: 3 accepted, 1 unsettled, 1 failed, 1 skipped, 1 pending; 0.000003 USD", "planned by sonnet", "run-1",
         "the run was stopped by its budget; it can be taken up again", "prices is unsettled: The table.",
         "letter is skipped: it rests on translation", "what is unsettled: prices", "Why haiku", "retry: The table.",
         "medium: The table.", "escalate: The table.", "haiku → sonnet",
