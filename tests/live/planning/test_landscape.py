@@ -88,13 +88,11 @@ def test_the_recorded_replies_do_not_hang_on_the_words_of_a_prompt(asking: Askin
 
 RUN = """
 import sys
-from cascade import Cascade
+from cascade import Cascade, Policy
 from cascade.claude import connect
-from cascade.cli.demo.planned import planning_policy
 from cascade.cli.demo.recorded import landscape
 plan, texts = landscape()
-policy = planning_policy()
-policy = policy.model_copy(update={"ledger": policy.ledger.model_copy(update={"durability": "commit"})})
+policy = Policy.model_validate_json(sys.argv[2])
 with connect(sys.argv[1], "demo") as client:
     Cascade(policy, client=client).run(plan.goal, inputs=texts, run="landscape", concurrency=1)
 """
@@ -125,11 +123,13 @@ class Counting:
 
 def test_a_killed_run_goes_on_without_paying_for_what_was_finished(emulate: Emulate) -> None:
     """After a kill -9 as the fifth subtask is asked for, both processes together asked what an undisturbed run asks, each thing once."""
-    policy = planning_policy()
+    values = planning_policy().model_dump(mode="json", by_alias=True, exclude_unset=True)
+    given = json.dumps({**values, "ledger": {"durability": "commit"}})
+    policy = Policy.model_validate_json(given)
     child: Future[int] = Future()
     script, undisturbed = Counting(policy, "edge_cases", child), Counting(policy)
     emulator, other = emulate((), script=script), emulate((), script=undisturbed)
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", RUN, emulator.base_url]) as process:
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", RUN, emulator.base_url, given]) as process:
         child.set_result(process.pid)
     assert process.returncode == -signal.SIGKILL
     with connect(emulator.base_url, "demo") as client:
