@@ -35,7 +35,7 @@ def test_it_tells_the_plan_each_request_and_what_became_of_every_subtask(printed
     """The plan as a table, a line for each climb and review as it ends, then the fates, the costs and the page's text."""
     assert printed.code == 0
     for one in PLAN.subtasks:
-        assert f"\n{one.id:<10}  {one.rung:<6}  {one.kind:<8}" in printed.out
+        assert f"\n{one.id:<10}  {one.rung:<6}  {one.kind:<8}  " in printed.out
         assert f"\nexecutor  {one.id:<10}  " in printed.out
     for words in (
         "a plan with 8 subtasks", "retry: `names` has five companies", "escalate: The note gives two prices of Kelvanta",

@@ -59,7 +59,7 @@ def run_plan_demo(html: Path | None, *, as_json: bool) -> None:
             stdout.print(f"goal: {given.goal}\n")
         plan = driver.plan(given.goal, inputs=texts)
         if not as_json:
-            stdout.print(f"\n{plan}\n")
+            _print_plan(plan)
         result = driver.run(plan, inputs=texts)
         result = replace(result, costs={"planner": watch.costs.get("planner", 0), **result.costs})
         instead = _instead(plan, texts, policy, client, script)
@@ -144,6 +144,18 @@ def _each(name: str, plan: Plan, texts: Mapping[str, str], driver: Cascade, scri
             made[one.id] = answer.text or ""
             calls, cost = calls + len(answer.steps), cost + answer.cost_nanousd
     return Instead(name, calls, cost, script.flaws(made))
+
+
+def _print_plan(plan: Plan) -> None:
+    rows = table("subtask", "rung", "task", "is given", "why this rung")
+    for one in plan.subtasks:
+        needs = plan.needs(one)
+        texts = len(one.inputs) - len(needs)
+        given = [*needs, *([f"{texts} text{'s' if texts > 1 else ''}"] if texts else [])]
+        rows.add_row(one.id, one.rung, one.kind, ", ".join(given), one.why)
+    stdout.print("")
+    stdout.print(rows)
+    stdout.print("")
 
 
 def _print(result: Result, policy: Policy, instead: Sequence[Instead]) -> None:
