@@ -30,6 +30,7 @@ from cascade.cli.options import (
 )
 from cascade.cli.policy.app import policy_app
 from cascade.cli.record.app import record
+from cascade.cli.run.app import run
 from cascade.cli.savings.app import savings
 from cascade.cli.serve.app import serve_app
 
@@ -255,6 +256,9 @@ def tabulate(
 
 
 app.command()(savings)
+
+
+app.command()(run)
 
 
 app.command()(record)

@@ -1,6 +1,9 @@
 """`cascade run`: run a goal or a plan, and show what became of it.
 
-layout      where a plan's boxes stand
-picture     what is written in them
-page        the HTML page of a run
+app       its options
+command   what it does, and its exit code
+output    its tables
+page      its HTML page
+picture   the graph on it: what is written in the boxes
+layout    where they stand
 """
