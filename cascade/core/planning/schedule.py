@@ -104,7 +104,10 @@ class Schedule:
     @property
     def standing(self) -> ReviewerStanding:
         """What is known of the reviewer."""
-        return replace(standing_of(self._controls), why=self._unbelieved)
+        latest = standing_of(self._controls)
+        if not self._unbelieved:
+            return latest
+        return replace(latest, why=latest.why or self._unbelieved, tested=False)  # it stays so to the end of the run
 
     @property
     def is_finished(self) -> bool:
@@ -204,7 +207,7 @@ class Schedule:
         if not self._needs_review(last):
             return _State("accepted", shown=last)
         if self._unbelieved:
-            return _State("unsettled", f"the reviewer is not believed: {self._unbelieved}", last)
+            return _State("unsettled", f"the reviewer is not believed: {self.standing.why}", last)
         if review is None:
             return _State("pending", work=Review(subtask, last.number))
         if review.verdict == "accept":

@@ -248,7 +248,7 @@ class Execution:
                 terms.plan, work.subtask, sources, terms.policy, doubt=work.doubt, decided=terms.decided, enforce=schema_of
             )  # fmt: skip
         text = results[work.subtask.id].attempts[-1].text or ""
-        return reviewer_request(terms.plan, work.subtask, sources, text, terms.policy)
+        return reviewer_request(terms.plan, work.subtask, sources, text, terms.policy, decided=terms.decided)
 
 
 def _schema_of(work: Work) -> Mapping[str, Any] | None:
