@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from cascade.cli.demo.recorded import landscape
-from tests.cli.conftest import Ran, Runner
+from cascade.cli.demo.planned import planning_policy
+from cascade.cli.demo.recorded import FOLDER, Recorded, landscape
+from cascade.emulator import Emulator
+from tests.cli.conftest import Ran, Run, Runner
 
 PLAN, _ = landscape()
 
@@ -37,21 +39,23 @@ def test_it_tells_the_plan_each_request_and_what_became_of_every_subtask(printed
     for one in PLAN.subtasks:
         assert f"\n{one.id:<10}  {one.rung:<6}  {one.kind:<8}  " in printed.out
         assert f"\nexecutor  {one.id:<10}  " in printed.out
+    fates = {" ".join(line.split()[:4]) for line in printed.out.splitlines()}
+    assert {"features haiku sonnet accepted", "pricing haiku haiku unsettled", "themes sonnet opus accepted"} <= fates
     for words in (
         "a plan with 8 subtasks", "retry: `names` has five companies", "escalate: The note gives two prices of Kelvanta",
-        "a control item, known to be wrong", "haiku → sonnet → opus (assigned sonnet)", "haiku → sonnet, accepted",
-        "haiku, unsettled", "sonnet → opus, accepted", "rests on pricing, which is unsettled", "## Our opening",
+        "a control item, known to be wrong", "haiku → sonnet → opus (assigned sonnet)",
+        "review: rests on results that are not settled: pricing", "## Our opening",
     ):  # fmt: skip
         assert words in printed.out
 
 
 def test_the_json_adds_up(shown: dict[str, Any]) -> None:
     """The executors' costs by rung and by subtask are those of their role; the subtasks' reviews are part of the reviewer's."""
-    costs = shown["costs_usd"]
-    by_rung = sum(one["usd"] for one in shown["executors_usd"].values())
-    assert by_rung == pytest.approx(costs["executor"], abs=1e-12)
-    by_subtask = sum(one["cost_usd"] for one in shown["subtasks"])
+    costs = shown["costs"]
+    assert sum(one["cost"] for one in shown["executors"]) == costs["executor"]
+    by_subtask = sum(one["cost_nanousd"] for one in shown["subtasks"])
     assert costs["executor"] < by_subtask < costs["executor"] + costs["reviewer"]  # control items belong to no subtask
+    assert shown["cost_nanousd"] == sum(costs.values())
     assert {one["id"]: one["status"] for one in shown["subtasks"] if one["status"] != "accepted"} == {
         "pricing": "unsettled"
     }
@@ -63,7 +67,7 @@ def test_the_ways_without_a_plan_are_told_with_what_they_missed(shown: dict[str,
     assert (len(climbs["flaws"]), each["flaws"], whole["flaws"]) == (3, [], [])
     assert (each["calls"], whole["calls"]) == (len(PLAN.subtasks), 1)
     assert climbs["calls"] > each["calls"]
-    assert 0 < climbs["cost_usd"] < each["cost_usd"]
+    assert 0 < climbs["cost"] < each["cost"]
 
 
 def test_the_page_has_the_graph(printed: Ran, folder: Path) -> None:
@@ -79,3 +83,18 @@ def test_a_page_without_a_plan_is_refused(runner: Runner, tmp_path: Path) -> Non
     done = runner(tmp_path)("demo", "--html", "run.html")
     assert (done.code, done.out) == (2, "")
     assert "--html is the page of a plan's run (add --plan)" in done.err
+
+
+def test_a_run_of_ones_own_has_the_page_too(run: Run, tmp_path: Path) -> None:
+    """`cascade run --html` writes it after the run, and with --dry-run for a plan that has not been run."""
+    policy = planning_policy()
+    inputs = [f"--input={FOLDER / name}.txt" for name in PLAN.inputs]
+    command = ("run", "--plan", str(FOLDER / "plan.yaml"), *inputs, "--html", "run.html")
+    with Emulator(script=Recorded(PLAN, policy)) as emulator:
+        planned = run(*command, "--dry-run", emulator=emulator)
+        assert planned.code == 0, planned.err
+        assert not emulator.requests
+        assert "8 subtasks, not run yet" in (tmp_path / "run.html").read_text(encoding="utf-8")
+        done = run(*command, emulator=emulator)
+    assert done.code == 3, done.err  # a price is not settled
+    assert "7 accepted, 1 unsettled" in (tmp_path / "run.html").read_text(encoding="utf-8")

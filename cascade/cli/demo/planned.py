@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from cascade.claude import connect
 from cascade.cli.demo.recorded import Recorded, landscape
 from cascade.cli.demo.running import require, without_mode_switch
 from cascade.cli.output import print_json, stderr, stdout, table, usd
+from cascade.cli.run.output import print_result
 from cascade.cli.run.page import costs_by_rung, write_page
-from cascade.cli.run.picture import fate
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.part import Part
 from cascade.core.planning.result import Result
@@ -160,17 +160,8 @@ def _print_plan(plan: Plan) -> None:
 
 def _print(result: Result, policy: Policy, instead: Sequence[Instead]) -> None:
     rungs = [rung.rung for rung in policy.ladder]
-    rows = table("subtask", "rung and status", "attempts", "USD", "why", right=("attempts", "USD"))
-    for one in result.subtasks.values():
-        rests = f"rests on {', '.join(one.rests_on)}, which is unsettled" if one.rests_on else ""
-        rows.add_row(one.id, fate(one), str(len(one.attempts)), usd(one.cost_nanousd), one.why or rests)
     stdout.print("")
-    stdout.print(rows)
-    rows = table("role", "USD", title="\nwhat it cost", right=("USD",))
-    for role, cost in result.costs.items():
-        rows.add_row(role, usd(cost))
-    rows.add_row("together", usd(result.cost_nanousd))
-    stdout.print(rows)
+    print_result(result, stdout)
     below = sum(row.below for row in costs_by_rung(result, rungs))
     stdout.print(
         f"Every climb begins with {rungs[0]}: {usd(below)} of it was paid for answers below the assigned rungs."
@@ -187,23 +178,9 @@ def _print(result: Result, policy: Policy, instead: Sequence[Instead]) -> None:
 
 
 def _fields(result: Result, policy: Policy, instead: Sequence[Instead]) -> dict[str, Any]:
-    rungs = [rung.rung for rung in policy.ladder]
+    by_rung = costs_by_rung(result, [rung.rung for rung in policy.ladder])
     return {
-        "plan": result.plan.to_dict(),
-        "subtasks": [
-            {
-                "id": one.id, "assigned": one.assigned, "rung": one.rung, "status": one.status, "attempts": len(one.attempts),
-                "cost_usd": one.cost_nanousd / 1e9, "why": one.why, "rests_on": list(one.rests_on),
-            }
-            for one in result.subtasks.values()
-        ],
-        "costs_usd": {role: cost / 1e9 for role, cost in result.costs.items()},
-        "executors_usd": {
-            row.rung: {"calls": row.calls, "usd": row.cost / 1e9, "below_assigned_usd": row.below / 1e9}
-            for row in costs_by_rung(result, rungs)
-        },
-        "instead": [
-            {"name": one.name, "calls": one.calls, "cost_usd": one.cost / 1e9, "flaws": list(one.flaws)} for one in instead
-        ],
-        "text": result.text,
-    }  # fmt: skip
+        **result.to_dict(),
+        "executors": [asdict(one) for one in by_rung],
+        "instead": [asdict(one) for one in instead],
+    }

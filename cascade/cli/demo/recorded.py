@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,12 +65,9 @@ class Recorded:
 
     def flaws(self, answers: Mapping[str, str]) -> tuple[str, ...]:
         """What is wrong in these answers, by subtask, as far as it is recorded."""
-        return tuple(
-            told
-            for subtask, own in self._replies["subtasks"].items()
-            for name, told in own.get("flaws", {}).items()
-            if self._result(subtask, name) in (answers[subtask], _json_in(answers[subtask]))
-        )
+        own = {subtask: known.get("flaws", {}) for subtask, known in self._replies["subtasks"].items()}
+        names = {subtask: self._name(subtask, answers[subtask]) for subtask, flaws in own.items() if flaws}
+        return tuple(own[subtask][name] for subtask, name in names.items() if name in own[subtask])
 
     def _subtask(self, instruction: object, text: str) -> Subtask | None:
         """The subtask with this instruction; in a prompt of another form, the one whose instruction stands in it."""
@@ -99,15 +96,20 @@ class Recorded:
 
     def _review(self, subtask: Subtask | None, asked: Mapping[str, Any]) -> tuple[str, str] | None:
         """The verdict on a result of the plan, or on a control item."""
-        shown = list(_values(asked))
+        text = str(asked.get("result", ""))
         if subtask is None:
-            right = next((one.is_right for one in CONTROLS if one.instruction in shown and one.result in shown), None)
+            known = {(one.instruction, one.result): one.is_right for one in CONTROLS}
+            right = known.get((str(asked.get("instruction")), text))
             if right is None:
                 return None
             return ("accept", "The sources bear it out.") if right else ("retry", "The sources do not bear it out.")
-        own = self._replies["subtasks"][subtask.id]
-        found = next((name for name in own["results"] if self._result(subtask.id, name) in shown), None)
-        return None if found is None else tuple(own["reviews"][found])
+        name = self._name(subtask.id, text)
+        return None if name is None else tuple(self._replies["subtasks"][subtask.id]["reviews"][name])
+
+    def _name(self, subtask: str, text: str) -> str | None:
+        """The name of a recorded result, as a text or as JSON."""
+        names = self._replies["subtasks"][subtask]["results"]
+        return next((name for name in names if self._result(subtask, name) in (text, _json_in(text))), None)
 
     def _result(self, subtask: str, name: str) -> Any:
         return self._replies["subtasks"][subtask]["results"][name]
@@ -143,13 +145,3 @@ def _json_in(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _values(part: Any) -> Iterator[Any]:
-    """Every value in a JSON value, itself included; a text that is a JSON object counts as that object, too."""
-    yield part
-    if isinstance(part, str) and part.startswith("{"):
-        yield _json_in(part)
-    inside: Any = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    for one in inside:
-        yield from _values(one)

@@ -86,6 +86,16 @@ def test_the_recorded_replies_do_not_hang_on_the_words_of_a_prompt(asking: Askin
     assert fates(result) == FATES
 
 
+def test_the_reviewer_says_the_same_of_what_is_only_drawn(asking: Asking, emulate: Emulate) -> None:
+    """With every result reviewed no fate is another: a recorded review is of the result, not of a source with the same text."""
+    policy = planning_policy()
+    assert policy.plan is not None
+    reviewed = policy.model_copy(update={"plan": policy.plan.model_copy(update={"review_high": 1.0})})
+    result = asking(reviewed, emulate((), script=Recorded(PLAN, reviewed))).run(PLAN, inputs=TEXTS)
+    assert fates(result) == FATES
+    assert all(attempt.review for one in result.subtasks.values() for attempt in one.attempts)
+
+
 RUN = """
 import sys
 from cascade import Cascade, Policy
