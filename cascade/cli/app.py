@@ -87,6 +87,12 @@ def ask(  # noqa: PLR0913, PLR0917 - options
             "--cache/--no-cache", help="Use the policy's response cache, or not. Default: as the policy says."
         ),
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="The conversation's name: what `cascade run` decided in it is told (from one command to the next: CASCADE_STATE=redis://…)."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the trail: each rung's verdict, confidence and cost.")
     ] = False,
@@ -97,7 +103,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options
 
     options = AskOptions(
         text=text, policy=policy, system=system, task=task, flags=tuple(flag or ()), max_tokens=max_tokens,
-        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger, cache=cache,
+        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger, cache=cache, session=session,
     )  # fmt: skip
     run_ask(options, explain=explain, as_json=as_json)
 

@@ -147,10 +147,13 @@ class LedgerHook:
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
         """Whether the request will be audited: only what the ladder answered, or could not answer, is.
 
-        Results of subtasks have a reviewer of their own.
+        Results of subtasks have a reviewer of their own. Of a request whose rungs are told more than it says, the words are not kept: the
+        top rung could not be asked the same.
         """
         audit = begun.plan.policy.audit
         if audit is None or answer is None or begun.arm not in LADDER_ARMS or begun.part is not None:
+            return None
+        if begun.request.handoff:
             return None
         request, is_lowest = begun.request.id, False
         if audit.lowest_confidence and answer.confidence is not None:

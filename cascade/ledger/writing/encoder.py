@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from cascade.core.bound_policy import BoundPolicy
-from cascade.core.planning.part import Part
 from cascade.core.planning.reviewer import verdict_in
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
-from cascade.hooks import Begun, Calling
+from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
@@ -29,7 +28,6 @@ from cascade.ledger.records import (
     Kind,
     OpenBody,
     OutcomeBody,
-    PlanBody,
     RequestBody,
     Row,
     StepBody,
@@ -38,6 +36,7 @@ from cascade.ledger.records import (
     storable,
     text_part,
 )
+from cascade.ledger.writing.request_parts import plan_body, prompts_in
 
 __all__ = ["Encoder"]
 
@@ -165,8 +164,8 @@ class Encoder:
             flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
-            prompts=_prompts(begun),
-            plan=_part(begun.part),
+            prompts=prompts_in(begun),
+            plan=plan_body(begun.part),
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
@@ -279,21 +278,6 @@ class Encoder:
         if end.asked is not None and body.content:
             asked = _store(one.context, ASKED_PART, one.at, _bytes(end.asked).decode(), contents)
         return _outcome(one.context, end, asked)
-
-
-def _prompts(begun: Begun) -> dict[str, str]:
-    """The versions of the words in which the request may be asked, by role."""
-    if begun.prompts is not None:
-        return begun.prompts
-    found = begun.plan.prompts_for(begun.task, begun.request)
-    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
-    return found if begun.part is None or own is None else {begun.part.role: own, **found}
-
-
-def _part(part: Part | None) -> PlanBody | None:
-    if part is None:
-        return None
-    return PlanBody(storable(part.run), storable(part.subtask), part.assigned, part.attempt, part.control)
 
 
 def _store(context: RequestContext, part: str, at: float, plain: str, contents: list[Content]) -> str:

@@ -1,0 +1,29 @@
+"""What a request's entry says beside the request: in which words it may be asked, and which part of a run it is."""
+
+from __future__ import annotations
+
+from cascade.core.planning.decisions import versions_told
+from cascade.core.planning.part import Part
+from cascade.hooks import Begun
+from cascade.ledger.records import PlanBody, storable
+
+__all__ = ["plan_body", "prompts_in"]
+
+
+def prompts_in(begun: Begun) -> dict[str, str]:
+    """The versions of the words in which the request may be asked, by role."""
+    if begun.prompts is not None:
+        return begun.prompts
+    found = begun.plan.prompts_for(begun.task, begun.request)
+    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
+    if begun.part is not None and own is not None:
+        found = {begun.part.role: own, **found}
+    told = versions_told(begun.request)
+    return {**found, **told} if told else found
+
+
+def plan_body(part: Part | None) -> PlanBody | None:
+    """Which part of a run the request is; None for any other request."""
+    if part is None:
+        return None
+    return PlanBody(storable(part.run), storable(part.subtask), part.assigned, part.attempt, part.control)
