@@ -213,7 +213,7 @@ class driven:  # noqa: N801 - used as a function
         self._emulator.stop()
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(at=st.floats(0, 1))
 def test_wherever_a_journal_ends_the_run_goes_on_from_there(
     whole: tuple[bytes, Result], tmp_path_factory: pytest.TempPathFactory, at: float
