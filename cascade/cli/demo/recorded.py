@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cascade.core.planning.controls import CONTROLS
 from cascade.core.planning.graph import Plan, Subtask
@@ -26,6 +26,16 @@ __all__ = ["FOLDER", "Recorded", "landscape"]
 FOLDER = Path(__file__).parent / "landscape"
 
 _CHARACTERS_PER_TOKEN = 4
+_SYSTEM_TOKENS = {"subtasks": 1_000, "verdict": 450, "assessment": 700, "": 220}
+"""Tokens of a system prompt, about, by what the form of the reply has: the demo's figures do not change with a prompt's words."""
+
+
+class _Said(NamedTuple):
+    """A reply. `thought`: tokens that the model thinks before it answers. `confidence`: below the top rung."""
+
+    value: object
+    thought: int = 0
+    confidence: float | None = None
 
 
 def landscape() -> tuple[Plan, dict[str, str]]:
@@ -44,24 +54,31 @@ class Recorded:
 
     def __call__(self, body: dict[str, Any], _headers: Mapping[str, str]) -> ScriptedReply | None:
         """The reply to a request of the Messages API; None if there is none."""
-        rung, text = self._rungs.get(body["model"]), _last_text(body)
-        if rung is None:
+        text = _last_text(body)
+        form = next((key for key in _SYSTEM_TOKENS if key and _demands(body, key)), "")
+        said = self._said(form, self._rungs.get(body["model"], ""), _json_in(text), text)
+        if said is None:
             return None
-        asked = _json_in(text)
+        prompt = len(text) // _CHARACTERS_PER_TOKEN + (_SYSTEM_TOKENS[form] if body.get("system") else 0)
+        return _reply(said, prompt)
+
+    def _said(self, form: str, rung: str, asked: Mapping[str, Any], text: str) -> _Said | None:
+        if form == "subtasks":
+            return _Said(self._planned(), self._replies["planner"]["thought"])
         subtask = self._subtask(asked.get("instruction"), text)
-        if _demands(body, "subtasks"):
-            return _reply(self._planned(), self._replies["planner"]["thought"])
-        if _demands(body, "verdict"):
+        if form == "verdict":
             verdict = self._review(subtask, asked)
-            return None if verdict is None else _reply({"verdict": verdict[0], "reason": verdict[1]})
+            return None if verdict is None else _Said({"verdict": verdict[0], "reason": verdict[1]})
         if subtask is None:
             whole = self._replies["goal"]
-            return _reply(self._result(*whole["result"]), whole["thought"]) if "goal" in asked else None
-        said = self._replies["subtasks"][subtask.id]["replies"][rung]
-        result = self._result(subtask.id, said["result"])
-        if _demands(body, "assessment"):
-            result = {"result": result, "assessment": said["assessment"], "reason": said["reason"]}
-        return _reply(result, said["thought"], said["confidence"])
+            return _Said(self._result(*whole["result"]), whole["thought"]) if "goal" in asked else None
+        reply = self._replies["subtasks"][subtask.id]["replies"].get(rung)
+        if reply is None:
+            return None
+        result = self._result(subtask.id, reply["result"])
+        if form == "assessment":
+            result = {"result": result, "assessment": reply["assessment"], "reason": reply["reason"]}
+        return _Said(result, reply["thought"], reply["confidence"])
 
     def flaws(self, answers: Mapping[str, str]) -> tuple[str, ...]:
         """What is wrong in these answers, by subtask, as far as it is recorded."""
@@ -115,15 +132,19 @@ class Recorded:
         return self._replies["subtasks"][subtask]["results"][name]
 
 
-def _reply(value: object, thought: int = 0, confidence: float | None = None) -> ScriptedReply:
-    """`thought`: tokens that the model thinks before it answers."""
+def _reply(said: _Said, prompt: int) -> ScriptedReply:
+    """`prompt`: its tokens."""
     from cascade.emulator import ScriptedReply  # noqa: PLC0415 - needs an extra
 
+    value = said.value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    usage = {"output_tokens": thought + -(-len(text) // _CHARACTERS_PER_TOKEN)}
-    if thought:
-        usage |= {"output_tokens_details": {"thinking_tokens": thought}}
-    return ScriptedReply([{"type": "text", "text": text}], usage=usage, confidence=confidence)
+    usage: dict[str, Any] = {
+        "input_tokens": prompt,
+        "output_tokens": said.thought + -(-len(text) // _CHARACTERS_PER_TOKEN),
+    }
+    if said.thought:
+        usage["output_tokens_details"] = {"thinking_tokens": said.thought}
+    return ScriptedReply([{"type": "text", "text": text}], usage=usage, confidence=said.confidence)
 
 
 def _demands(body: Mapping[str, Any], key: str) -> bool:
