@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
-from cascade.core.errors import AllRungsFailed, PlanError
+from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
 from cascade.core.planning.graph import Plan, plan_faults, plan_of
 from cascade.core.planning.part import Part
 from cascade.core.planning.planner import Broken, planner_request, read_plan
@@ -37,15 +37,15 @@ class Planned:
     request_ids: tuple[str, ...]
 
 
-def plan_goal(driver: Cascade, goal: str, options: PlanOptions) -> Plan:
-    """`Cascade.plan`."""
+def plan_goal(driver: Cascade, goal: str, options: PlanOptions) -> Planned:
+    """`Cascade.plan`, with what it cost."""
     warn_of_blocking()
-    return make_plan(driver, _making(driver._runtime, goal, options)).plan  # pyright: ignore[reportPrivateUsage]
+    return make_plan(driver, _making(driver._runtime, goal, options))  # pyright: ignore[reportPrivateUsage]
 
 
-async def aplan_goal(driver: AsyncCascade, goal: str, options: PlanOptions) -> Plan:
-    """`AsyncCascade.plan`."""
-    return (await amake_plan(driver, _making(driver._runtime, goal, options))).plan  # pyright: ignore[reportPrivateUsage]
+async def aplan_goal(driver: AsyncCascade, goal: str, options: PlanOptions) -> Planned:
+    """`AsyncCascade.plan`, with what it cost."""
+    return await amake_plan(driver, _making(driver._runtime, goal, options))  # pyright: ignore[reportPrivateUsage]
 
 
 def _making(runtime: Runtime, goal: str, options: PlanOptions) -> Making:
@@ -113,8 +113,11 @@ class Making:
         return self._cost
 
     def arguments(self) -> Arguments:
-        """The planner's next request."""
+        """The planner's next request. Raises DeadlineExceeded if it is too late for one."""
         runtime, request_id = self._runtime, new_id()
+        left = None if self._ends_at is None else self._ends_at - runtime.options.clock()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(f"the deadline of {self._given.deadline_s} s passed before there was a plan")
         self._ids.append(request_id)
         self._allowance = self._money.of("planner", request_id)
         request = planner_request(
@@ -125,7 +128,6 @@ class Making:
             broken=self._broken,
             rates=runtime.plan.rates,
         )
-        left = None if self._ends_at is None else max(self._ends_at - runtime.options.clock(), 1e-3)
         if left is not None and left >= runtime.policy.deadline_s:
             left = None  # the policy's is nearer
         return Arguments(
@@ -133,7 +135,9 @@ class Making:
             left,
             on_end=self._ended,
             is_message=False,
-            part=Part(self._run_id, "planner", rung=(runtime.policy.plan or Planning()).planner),
+            part=Part(
+                self._run_id, "planner", attempt=len(self._ids) - 1, rung=(runtime.policy.plan or Planning()).planner
+            ),
             allowance=self._allowance,
         )
 
@@ -155,7 +159,7 @@ class Making:
         else:
             kind = come.steps[-1].verdict.kind if come.steps else ""
             if kind not in _REPAIRABLE:
-                raise come if isinstance(come, AllRungsFailed) else self._failed((f"the planner's call: {kind}",))
+                raise come if isinstance(come, AllRungsFailed) else self._failed((f"its call ended {kind}",))
             faults = (_REPAIRABLE[kind],)
         if len(self._ids) == _ATTEMPTS:
             raise self._failed(faults)
@@ -164,6 +168,7 @@ class Making:
 
     def _failed(self, faults: tuple[str, ...]) -> PlanError:
         rung = (self._runtime.policy.plan or Planning()).planner
-        told = f"the planner ({rung}) made no plan that can be run, not even in the repair: {'; '.join(faults)}"
+        repaired = ", not even in the repair" if len(self._ids) == _ATTEMPTS else ""
+        told = f"the planner ({rung}) made no plan that can be run{repaired}: {'; '.join(faults)}"
         hint = "say more in the goal, name a stronger rung as plan.planner, or write the plan yourself"
         return PlanError(f"{told} ({hint})", faults=faults, cost_nanousd=self._cost)

@@ -18,7 +18,7 @@ from cascade.engine.planning.making import Making, check_plan
 from cascade.engine.planning.options import RunArguments, RunOptions, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 
-__all__ = ["OpenedRun", "open_run"]
+__all__ = ["OpenedRun", "open_run", "read_run"]
 
 
 @dataclass(slots=True)
@@ -72,17 +72,22 @@ class OpenedRun:
             self.journal.close()
 
 
-def open_run(runtime: Runtime, plan: Plan | Result | str, options: RunOptions) -> OpenedRun:
-    """Read the arguments, and take up what is there. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
+def read_run(runtime: Runtime, options: RunOptions) -> RunArguments:
+    """The arguments of a run. Raises RequestError, and ConfigurationError where the policy has no plans."""
     given = read_options(options, of=RunOptions)
     require_planning(runtime.policy, runtime.mode())
+    return given
+
+
+def open_run(runtime: Runtime, plan: Plan | Result | str, given: RunArguments) -> OpenedRun:
+    """Begin a run, or take up what is there of it. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
     opened = _read(runtime, plan, given)
     if isinstance(plan, Result):
         _take_up_result(opened, plan)
-    if opened.plan is not None:
-        check_plan(runtime, opened.plan, opened.inputs)
     if given.run is not None:
         _take_up(opened, Journal.open(given.run), plan)
+    else:
+        _check(opened)
     return opened
 
 
@@ -127,13 +132,19 @@ def _take_up(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> 
     limit, opened.money = opened.money.limit, journal.money
     opened.money.limit, opened.money.book, opened.journal = limit, journal, journal
     opened.id, opened.plan, opened.inputs = head.run, journal.plan, head.inputs
-    opened.attempts = journal.attempts
+    opened.attempts, opened.unbelieved = journal.attempts, journal.unbelieved
+
+
+def _check(opened: OpenedRun) -> None:
+    if opened.plan is not None:
+        check_plan(opened.runtime, opened.plan, opened.inputs)
 
 
 def _begin(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> None:
     if isinstance(plan, Result):
         hint = "leave run= out, or give its plan"
         raise ConfigurationError(f"{journal.path}: there is no such run, and a Result is taken up in memory ({hint})")
+    _check(opened)
     policy = opened.runtime.policy
     journal.begin(Head(opened.id, opened.goal, opened.plan, opened.inputs, policy.name, policy.hash))
 
