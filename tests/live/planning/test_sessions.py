@@ -12,11 +12,12 @@ import pytest
 
 from cascade import Answer, Cascade, Policy, RequestError, cli
 from cascade.budgets.gate import bound_of
-from cascade.core.handoff.words import DOUBT_VERSION, is_plan_request, plan_in
+from cascade.core.handoff.words import is_plan_request, plan_in
 from cascade.core.messages import Request
 from cascade.core.parameters import read_parameters
 from cascade.core.planning.decisions import decided_text, decisions_of
 from cascade.core.planning.result import Result
+from cascade.core.prompts.handoff import DOUBT_VERSION
 from cascade.core.prompts.session import DECIDED, VERSION
 from cascade.core.triage import build_prompt
 from cascade.emulator import Emulator, ScriptedReply
@@ -411,9 +412,9 @@ def test_the_command_asks_in_a_session(
     path.write_text(json.dumps(policy.model_dump(mode="json", by_alias=True, exclude_unset=True)), encoding="utf-8")
     decide(policy)
     asked = ["ask", "hello", "--policy", str(path), "--metadata", "user_id=ann", "--ledger", "off", "--json"]
-    assert cli.run([*asked, "--session", NAME]) == 0
+    assert cli.run_command([*asked, "--session", NAME]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == [NOTE]
-    assert cli.run([*asked, "--session", ""]) == 2
+    assert cli.run_command([*asked, "--session", ""]) == 2
     assert "session: must be a name" in capsys.readouterr().err
 
 
