@@ -121,8 +121,23 @@ def init(
 
 
 @app.command()
-def demo(as_json: Annotated[bool, JSON] = False) -> None:
-    """Run 600 synthetic support tickets through the real SDK, offline and without a key."""
+def demo(
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Plan and run one goal instead: subtasks, costs, reviews.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="With --plan: write the run with its graph as an HTML page.")
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Run 600 synthetic support tickets, or with --plan one goal, through the real SDK, offline and without a key."""
+    if plan:
+        from cascade.cli.demo.planned import run_plan_demo  # noqa: PLC0415
+
+        run_plan_demo(html, as_json=as_json)
+        return
+    if html is not None:
+        raise typer.BadParameter("--html is the page of a plan's run (add --plan)")
     from cascade.cli.demo import run_demo  # noqa: PLC0415
 
     run_demo(as_json=as_json)

@@ -68,18 +68,13 @@ def parse_policy(
 
 
 def compose(
-    text: str,
-    *,
-    where: str = "policy",
-    environment: Mapping[str, str] | None = None,
-    expand: bool = True,
-    what: str = "policy",
+    text: str, *, where: str = "policy", environment: Mapping[str, str] | None = None, what: str = "policy"
 ) -> tuple[Node, dict[str, Any]]:
     """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
 
-    `expand`: whether `${…}` is a variable, or text like any other. `what`: what it is, for errors.
+    `what`: policy or plan. In a plan `${…}` is text like any other.
     """
-    variables = (os.environ if environment is None else environment) if expand else None
+    variables = None if what == "plan" else os.environ if environment is None else environment
     document = _Document(text, where, variables, what)
     values = document.values()
     if document.problems:
@@ -194,8 +189,8 @@ class _Document:
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else f"a {self._what} is a mapping of keys to values"
-            writes = {"policy": "; `cascade init` writes one", "plan": "; `cascade run --save-plan` writes one"}
-            hint = f"start with version: 1{writes.get(self._what, '')}"
+            by = "init" if self._what == "policy" else "run --save-plan"
+            hint = f"start with version: 1; `cascade {by}` writes one"
             raise PolicyError(problem, where=f"{self._where}:1:1", hint=hint)
         return root
 

@@ -32,7 +32,7 @@ _Done = tuple[Job, Answer[Any] | None, BaseException | None]
 
 def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`Cascade.run`."""
-    warn_of_blocking()
+    warn_of_blocking("run")
     runtime = driver._runtime  # pyright: ignore[reportPrivateUsage]
     given = read_run(runtime, options)
     driver.prepare()  # before the deadline begins to run
