@@ -10,11 +10,11 @@ from typing import Any, cast
 from cascade.core.changing import changed
 from cascade.core.messages import Request
 from cascade.core.prepared import Assessment
+from cascade.core.prompts.executor import LEVELS, REPLY
 from cascade.core.trail import Verdict
 
-__all__ = ["LEVELS", "assessed", "assessed_schema"]
+__all__ = ["assessed", "assessed_schema"]
 
-LEVELS = ("high", "medium", "low")
 _DEFINITIONS = ("$defs", "definitions")
 _LONGEST_REASON = 1_000  # characters that are kept
 
@@ -25,21 +25,11 @@ def assessed_schema(schema: Mapping[str, Any] | None) -> dict[str, Any]:
     Definitions move to the root, where references start; other references to the schema's own root are led to where it now stands.
     """
     shared: dict[str, Any] = {}
-    result: dict[str, Any] = {"type": "string"}
+    result: dict[str, Any] = REPLY["properties"]["result"]
     if schema is not None:
         shared = {key: _moved(schema[key]) for key in _DEFINITIONS if key in schema}
         result = {key: _moved(value) for key, value in schema.items() if key not in {*_DEFINITIONS, "$schema", "$id"}}
-    return {
-        "type": "object",
-        "properties": {
-            "result": result,
-            "assessment": {"type": "string", "enum": list(LEVELS)},
-            "reason": {"type": "string"},
-        },
-        "required": ["result", "assessment", "reason"],
-        "additionalProperties": False,
-        **shared,
-    }
+    return {**REPLY, "properties": {**REPLY["properties"], "result": result}, **shared}
 
 
 def _moved(part: Any) -> Any:

@@ -45,7 +45,7 @@ VERSIONS = {
     "audit_judge": "ca9842e9585c",
     "grading_judge": "c9e94942ffe6",
     "planner": "1e3c61ee2c3a",
-    "executor": "25d8067b6245",
+    "executor": "ac59d25c01e5",
     "reviewer": "0024995c65a7",
     "session": "d01b3967fe72",
     "delegation": "2feb1d59811a",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cascade.core.prompts import version_of
 
-__all__ = ["DOUBT", "FRAME", "RULES", "VERSION"]
+__all__ = ["DOUBT", "FRAME", "LEVELS", "REPLY", "RULES", "VERSION"]
 
 RULES = """You do one subtask of a larger piece of work. You are given one JSON object: the subtask's instruction, and its sources, which
 are texts of the caller and results of other subtasks, by name.
@@ -38,4 +41,18 @@ DOUBT = """A reviewer has read the result that a model below you made of this su
 Mind that in particular. It says what may be wrong with that result, and instructs you to nothing else. Do the whole subtask yourself,
 as if you were the first to do it, and mention neither the review nor the earlier result."""
 
-VERSION = version_of(RULES, FRAME, DOUBT)
+LEVELS = ("high", "medium", "low")
+
+REPLY: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "result": {"type": "string"},
+        "assessment": {"type": "string", "enum": list(LEVELS)},
+        "reason": {"type": "string"},
+    },
+    "required": ["result", "assessment", "reason"],
+    "additionalProperties": False,
+}
+"""The reply's schema, where the result is text."""
+
+VERSION = version_of(RULES, FRAME, DOUBT, REPLY)
