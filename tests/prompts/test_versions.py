@@ -44,7 +44,7 @@ VERSIONS = {
     "handoff/artifact": "a563fd6140d6",
     "audit_judge": "ca9842e9585c",
     "grading_judge": "c9e94942ffe6",
-    "planner": "1e3c61ee2c3a",
+    "planner": "420dde9fb6ba",
     "executor": "ac59d25c01e5",
     "reviewer": "0024995c65a7",
     "session": "d01b3967fe72",
