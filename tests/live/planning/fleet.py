@@ -115,6 +115,7 @@ DIAMOND = Plan(
     ),
     ("report",),
 )
+TWO = Plan("g", (Subtask("a", "do a"), Subtask("b", "do b")))
 GIVEN = {"report": "Acme sells anvils."}
 
 
