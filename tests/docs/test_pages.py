@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cascade.core.planning.graph import plan_faults
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
 from cascade.policy.binding import bind_policy
-from cascade.policy.loading import parse_policy
+from cascade.policy.loading import load_policy, parse_policy
+from cascade.policy.plan_files import load_plan
 from cascade.policy.shipped import find_corpus
 from tests.warm import WarmPython
 
@@ -97,7 +99,11 @@ def test_its_python_runs(block: Block, tmp_path: Path, reader: Reader) -> None:
 
 @pytest.mark.parametrize("block", of("yaml"))
 def test_its_policies_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole policy loads as it stands, a piece of one below a ladder."""
+    """A whole policy loads as it stands, a piece of one below a ladder. A plan loads as a plan."""
+    if "subtasks:" in block.text:
+        (tmp_path / "plan.yaml").write_text(block.text)
+        assert list(plan_faults(load_plan(tmp_path / "plan.yaml"), load_policy("planning"))) == []
+        return
     (tmp_path / "mine.py").write_text("def without_names(text): return text\ndef check(text): return True")
     monkeypatch.syspath_prepend(tmp_path)
     whole = block.text if "ladder:" in block.text else f"{LADDER}\n{block.text}"
