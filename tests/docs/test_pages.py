@@ -100,7 +100,7 @@ def test_its_python_runs(block: Block, tmp_path: Path, reader: Reader) -> None:
 @pytest.mark.parametrize("block", of("yaml"))
 def test_its_policies_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole policy loads as it stands, a piece of one below a ladder. A plan loads as a plan."""
-    if "subtasks:" in block.text:
+    if "\nsubtasks:" in block.text:
         (tmp_path / "plan.yaml").write_text(block.text)
         assert list(plan_faults(load_plan(tmp_path / "plan.yaml"), load_policy("planning"))) == []
         return
