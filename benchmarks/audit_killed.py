@@ -39,9 +39,9 @@ import msgspec
 from cascade import Cascade
 from cascade.audit import calling
 from cascade.audit.controls import first_controls
-from cascade.audit.judge import RUBRIC
 from cascade.audit.worker import AuditSettings, AuditWorker
 from cascade.core.policy import Policy
+from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
 from cascade.ledger.audit import AuditTables

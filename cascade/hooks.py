@@ -44,7 +44,8 @@ class Begun:
     """A request that begins.
 
     `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: in mode observe, the id of the request that this climb
-    shadows. `cache`: whether the response cache has its answer; None: it is not used. `part`: which part of a run it is.
+    shadows. `cache`: whether the response cache has its answer; None: it is not used. `part`: which part of a run it is. `prompts`: the
+    versions of the words in which it is asked, by role; None: as the policy has it.
     """
 
     plan: BoundPolicy
@@ -56,6 +57,7 @@ class Begun:
     observed_as: str | None = None
     cache: Literal["hit", "miss"] | None = None
     part: Part | None = None
+    prompts: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

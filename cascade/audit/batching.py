@@ -130,7 +130,8 @@ class BatchAuditCaller(AuditCaller):
         ended = self._ended(call, outcome, 0.0)
         if not is_recorded:
             request = Request(call.prompt.messages, call.prompt.system, task=call.task, id=call.id)
-            self._hook.begin(Begun(self.plan, request, call.task, "audit", self._wall(), NO_SLOT, call.of)).ended(ended)
+            begun = Begun(self.plan, request, call.task, "audit", self._wall(), NO_SLOT, call.of, prompts=call.prompts)
+            self._hook.begin(begun).ended(ended)
             await self._write()
         return called_of(outcome, ended.steps[0], self.bound(call.index, call.prompt))
 

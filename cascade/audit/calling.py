@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cascade.budgets.gate import bound_of
@@ -47,6 +47,7 @@ class AuditCall:
     """A call to be made. `id`: of its request in the ledger; `of`: of the audited request, None for a control item.
 
     `index`: the rung's on the ladder. `read` makes a verdict of its reply. `is_control`: of a control item, which others wait for.
+    `prompts`: the versions of the words that it is asked in, by role.
     """
 
     id: str
@@ -56,6 +57,7 @@ class AuditCall:
     prompt: Prompt
     read: Callable[[Reply], Verdict]
     is_control: bool = False
+    prompts: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class AuditCaller:
         plan, rung = self.plan, call.prompt.rung
         await self._providers.prepare((rung,))
         request = Request(call.prompt.messages, call.prompt.system, task=call.task, id=call.id)
-        track = self._hook.begin(Begun(plan, request, call.task, "audit", self._wall(), NO_SLOT, call.of))
+        begun = Begun(plan, request, call.task, "audit", self._wall(), NO_SLOT, call.of, prompts=call.prompts)
+        track = self._hook.begin(begun)
         bound = self.bound(call.index, call.prompt)
         track.calling(Calling(call.index, rung, (), bound))
         try:

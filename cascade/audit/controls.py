@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cascade.audit.judge import RUBRIC
 from cascade.core.modes import share_of
 from cascade.core.policy import Policy
+from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.corpora.grading import judge_rung
 from cascade.ledger.audit import AuditTables, Control
 

@@ -16,14 +16,17 @@ import msgspec
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
+from cascade.core.prompts import audit_judge
 from cascade.corpora.grading import Grade, Grader, bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Item
 from cascade.ledger.audit import Grading, Sample
 from cascade.ledger.records import ASKED_PART, StepBody, text_part
 from cascade.ledger.stores import Reader
+from cascade.policy.roles import RolePrompt
 
 __all__ = [
     "Shipped",
+    "audit_prompts",
     "compare",
     "grader_names",
     "grader_of",
@@ -74,6 +77,14 @@ def grader_names(policy: Policy) -> tuple[str, ...]:
 def judges_of(policy: Policy) -> tuple[str, ...]:
     """Those of them that are judges."""
     return tuple(name for name in grader_names(policy) if judge_rung(name) is not None)
+
+
+def audit_prompts(policy: Policy) -> tuple[RolePrompt, ...]:
+    """The roles in which the audit asks models, beside those of the climb; none without an audit, or if no judge grades."""
+    if policy.audit is None or not (judges := judges_of(policy)):
+        return ()
+    use = f"the audit compares what was shipped with the top rung's answer ({', '.join(judges)})"
+    return (RolePrompt("audit_judge", audit_judge.VERSION, "built in", use),)
 
 
 def graders_of(policy: Policy) -> Mapping[str, Grader]:

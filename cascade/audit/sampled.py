@@ -16,13 +16,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from cascade.audit.calling import AuditCall, AuditCaller, Called
 from cascade.audit.caps import Cap, daily_cap, smallest_call
 from cascade.audit.controls import control_due, judge_id, judge_standing, known_controls, restated
 from cascade.audit.grading import Shipped, compare, grader_of, graders_of, grading_without_call, read_shipped
 from cascade.audit.judge import grading_of, judge_prompt, judge_request, judgement_of, read_judgement
+from cascade.core.bound_policy import with_own_words
 from cascade.core.messages import Failure, Reply
+from cascade.core.prompts import audit_judge
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, build_prompt
 from cascade.core.verdicts import read_reply
@@ -80,6 +83,19 @@ class Skipped(Exception):
     def __init__(self, code: str, cost: int = 0) -> None:
         self.code, self.cost = code, cost
         super().__init__(code)
+
+
+class _Purpose(NamedTuple):
+    """What a call is for. `part`: of the name of its request in the ledger; `failed`: the code if it fails; `prompts`: see `AuditCall`."""
+
+    part: str
+    failed: str
+    prompts: dict[str, str]
+    is_control: bool = False
+
+
+def _judging(part: str, *, is_control: bool = False) -> _Purpose:
+    return _Purpose(part, "judge_unusable", {"audit_judge": audit_judge.VERSION}, is_control)
 
 
 def lease_s(deadline_s: float) -> float:
@@ -233,7 +249,8 @@ class SampleGrader:
             structured = request.schema is not None
             return read_reply(reply, triage=False, structured=structured, in_text=in_text, repair=self._plan.repair)
 
-        called = await self._call(leased, "", policy.top, prompt, read, failed="shadow_failed")
+        shadow = _Purpose("", "shadow_failed", with_own_words({}, request))
+        called = await self._call(leased, shadow, policy.top, prompt, read)
         verdict = called.verdict
         if verdict.kind == "overflow":
             raise Skipped("too_long", called.cost)
@@ -251,14 +268,8 @@ class SampleGrader:
             await self._test_judge(name, leased, question, shadow)
         request = judge_request(question, shadow, shipped.text, system=shipped.request.system)
         index = self._index_of(name)
-        called = await self._call(
-            leased,
-            "_judge",
-            index,
-            judge_prompt(self._policy, index, request),
-            self._judgement,
-            failed="judge_unusable",
-        )
+        prompt = judge_prompt(self._policy, index, request)
+        called = await self._call(leased, _judging("_judge"), index, prompt, self._judgement)
         if called.verdict.kind == "overflow":
             raise Skipped("too_long", called.cost)
         return grading_of(name, judgement_of(called.verdict), called.cost)
@@ -275,20 +286,13 @@ class SampleGrader:
                 return
             asking = judge_request(item.question, item.reference, item.answer)
             prompt = judge_prompt(self._policy, index, asking)
-            called = await self._call(
-                leased,
-                f"_control_{len(known) + 1}",
-                index,
-                prompt,
-                self._judgement,
-                failed="judge_unusable",
-                is_control=True,
-            )
+            control = _judging(f"_control_{len(known) + 1}", is_control=True)
+            called = await self._call(leased, control, index, prompt, self._judgement)
             said = judgement_of(called.verdict)
-            control = Control(
+            result = Control(
                 judge_id(self._policy, name), item.is_right, said.relation if said else None, self._wall(), called.cost
             )
-            await asyncio.to_thread(self._tables.add_control, policy, control)
+            await asyncio.to_thread(self._tables.add_control, policy, result)
             self.controls += 1
             follows = True
 
@@ -302,15 +306,13 @@ class SampleGrader:
     async def _call(
         self,
         leased: Leased,
-        part: str,
+        purpose: _Purpose,
         index: int,
         prompt: Prompt,
         read: Callable[[Reply], Verdict],
-        *,
-        failed: str,
-        is_control: bool = False,
     ) -> Called:
-        """Make one call under the caps. `part`: of the name of its request in the ledger; `failed`: the code if it fails."""
+        """Make one call under the caps."""
+        part, failed, prompts, is_control = purpose
         sample, bound = leased.sample, self._caller.bound(index, prompt, is_control=is_control)
         if self._cap is not None and bound > self._cap:
             if self._smallest > self._cap:  # the cap is at fault, not the sample
@@ -329,7 +331,7 @@ class SampleGrader:
                 raise NoRoom("daily_usd", bound)
             # An id is never used twice, not even after a run that was refused, whose tries do not count.
             name = self._caller.id_of(f"{audit_id(sample.request)}{part}", prompt, is_control=is_control)
-            call = AuditCall(name, sample.request, sample.task, index, prompt, read, is_control)
+            call = AuditCall(name, sample.request, sample.task, index, prompt, read, is_control, prompts)
             made = called = await self._caller.call(call)
         finally:
             self._state.settle(bound, called)

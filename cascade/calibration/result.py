@@ -34,6 +34,7 @@ from cascade.corpora.items import Manifest
 from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
+from cascade.policy.roles import climb_roles
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.early import EarlyStop
 from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
@@ -239,8 +240,9 @@ class Calibration:
         limits = None
         if isinstance(held_out, ItemHalf):
             limits = loss_limits(held_out.coded, held_out.at(proof.point), proof.target)
-        return proof.certificate(
-            {"corpus": hash_of_corpus(self.sources), **self._hashes()},
+        hashes, roles = self._hashes()
+        certificate = proof.certificate(
+            {"corpus": hash_of_corpus(self.sources), **hashes},
             right_at=held_out.right_at,
             escalation=self._escalation_at(proof.point),
             grader=self.manifest.grader,
@@ -248,6 +250,7 @@ class Calibration:
             path=stored_path(proof, held_out, never, self._step),
             loss_by_task=limits,
         )
+        return certificate.model_copy(update={"roles": roles})
 
     def _step(self, point: OperatingPoint) -> PathStep | None:
         """A point as a step of the path; None if agreement would have to decide at a rung that never ships as certified."""
@@ -273,9 +276,10 @@ class Calibration:
             reached = climbed
         return Escalation(rates)
 
-    def _hashes(self) -> dict[str, str]:
+    def _hashes(self) -> tuple[dict[str, str], dict[str, str] | None]:
+        """The hashes, and the versions of the words by role; None where the policy's own words are not known to be the recorded ones."""
         try:
-            return hashes_of(self.policy)
+            return hashes_of(self.policy), climb_roles(self.policy)
         except NoPrice:  # the corpus's own ladder, with models that have no list price: recorded costs were used
             ladder = {"ladder": self.held_out.rungs, "models": [entry.name for entry in self.manifest.ladder]}
             thresholds: list[Any] = [list(self.thresholds.values()), self.task_thresholds]
@@ -283,4 +287,4 @@ class Calibration:
                 policy = self.mapping.plan.policy
                 thresholds.append({rung: samples_fields(one, policy) for rung, one in self.samples.items()})
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
-            return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
+            return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}, None

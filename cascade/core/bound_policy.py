@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.messages import Block
-from cascade.core.policy import Policy, Rung, Variant
+from cascade.core.messages import Block, Request
+from cascade.core.policy import OTHER, Policy, Rung, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.prompts import form, tools
 from cascade.core.sameness import KeyOf
 from cascade.core.signals import Signals
 from cascade.core.text.parsing import Repair
 from cascade.core.tools import InputTest, bind_tools
 from cascade.core.verification import Verifier
 
-__all__ = ["Accept", "BoundCheck", "BoundPolicy", "Checks", "ReviewGate"]
+__all__ = ["Accept", "BoundCheck", "BoundPolicy", "Checks", "ReviewGate", "with_own_words"]
 
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
@@ -72,7 +73,8 @@ class BoundPolicy:
     `reviews`: by task, the review that takes the place of `shared_review`.
     `auxiliaries`: the rungs beside the ladder that summarise, by name, with their prices. `batch`: its prices are those of batches.
     `epoch`: names what decides, for the audit: rates are of one epoch. `ratchet`: how many steps the thresholds were ratcheted.
-    `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
+    `prompts`: by task, and `other`, the versions of the words in which its requests may be asked, by role;
+    `plan_prompts`: of the planner, the executor and the reviewer, if the policy plans. `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
 
     policy: Policy
@@ -95,10 +97,18 @@ class BoundPolicy:
     shared_review: ReviewGate | None = None
     auxiliaries: Mapping[str, tuple[Rung, prices.Rates]] = field(default_factory=dict[str, "tuple[Rung, prices.Rates]"])
     batch: bool = False
+    prompts: Mapping[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    plan_prompts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def review_of(self, task: str) -> ReviewGate | None:
         """The review of a task's answers: its own, else the policy's, else None."""
         return self.reviews.get(task, self.shared_review)
+
+    def prompts_for(self, task: str, request: Request) -> dict[str, str]:
+        """The versions of the words in which this request may be asked, by role. A request that is passed on as it is: none."""
+        if request.raw is not None:
+            return {}
+        return with_own_words(self.prompts.get(task) or self.prompts.get(OTHER) or {}, request)
 
     def checks_for(
         self,
@@ -118,3 +128,10 @@ class BoundPolicy:
     def rates_of(self, index: int, variant: Variant | None) -> prices.Rates:
         """The prices of a call of the rung at `index`, as this variant asks it."""
         return self.rates[index] if variant is None or variant.model is None else self.panel[variant]
+
+
+def with_own_words(roles: dict[str, str], request: Request) -> dict[str, str]:
+    """These roles, and those in which a request is asked for what it brings: tools, and a schema that the API cannot enforce."""
+    if request.tools:
+        roles = {**roles, "tools": tools.VERSION}
+    return roles if request.prompt_schema is None else {**roles, "form": form.VERSION}

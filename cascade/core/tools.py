@@ -17,12 +17,11 @@ from cascade.core.loops import CALLS, THINKING
 from cascade.core.messages import Block, Message, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
+from cascade.core.prompts.tools import ESCALATE, ESCALATE_TOOL, FORCED_ANY, FORCED_ONE, RULE
 from cascade.core.text.parsing import is_unicode
 from cascade.core.trail import Verdict
 
 __all__ = [
-    "ESCALATE",
-    "RULE",
     "InputTest",
     "bind_tools",
     "forced",
@@ -38,26 +37,6 @@ __all__ = [
 
 InputTest = Callable[[Any], bool]
 """Whether a tool call's input is valid."""
-
-ESCALATE = "cascade_escalate"
-_ESCALATE_TOOL: dict[str, Any] = {
-    "name": ESCALATE,
-    "description": "Hands this request to a stronger model, which takes over at once. Call it, and nothing else, when you are"
-    " not sure which tool to call or with what input, when the tools keep failing, or when you cannot answer well. It is"
-    " always acceptable. A confident mistake is the worst outcome.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"reason": {"type": "string", "description": "Why, in a few words."}},
-        "required": ["reason"],
-        "additionalProperties": False,
-    },
-}
-
-RULE = f"""You may call the tools you are given. When the next step is a call, make the call and leave the JSON object out;
-when you have the final answer, reply with the JSON object. If you are not sure of the next step, call {ESCALATE}."""
-
-_FORCED_ANY = "The caller requires that this turn calls one of the tools: reply with a call, not with text."
-_FORCED_ONE = "The caller requires that this turn calls the tool {}: reply with that call, not with text."
 
 
 def bind_tools(tools: Sequence[Block], compile_schema: Callable[[Any], InputTest]) -> dict[str, InputTest | None]:
@@ -108,7 +87,7 @@ def tools_for(request: Request, rung: Rung, *, triage: bool) -> tuple[tuple[Bloc
         assert choice is not None, "a forced choice is one"
         kept = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
         choice = {"type": "auto", **kept}
-    return (*request.tools, *((_ESCALATE_TOOL,) if triage and _may_call(request) else ())), choice
+    return (*request.tools, *((ESCALATE_TOOL,) if triage and _may_call(request) else ())), choice
 
 
 def _may_call(request: Request) -> bool:
@@ -123,7 +102,7 @@ def lines_for(request: Request, rung: Rung, *, triage: bool) -> tuple[Block, ...
     if request.tools and forced(request) and not takes_forced(rung):
         assert request.tool_choice is not None, "a forced choice is one"
         name = request.tool_choice.get("name")
-        lines.append(_FORCED_ONE.format(name) if name else _FORCED_ANY)
+        lines.append(FORCED_ONE.format(name) if name else FORCED_ANY)
     return tuple({"type": "text", "text": line} for line in lines)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from cascade.core.models import Effort, Thinking, rules_of
-from cascade.core.triage import KEYS
+from cascade.core.prompts.triage import KEYS
 from cascade.corpora import text_of
 from cascade.emulator.caching import check_marks, prompt_tokens
 from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from cascade.core.grouping import RULES as JUDGE_RULES
 from cascade.core.handoff.words import is_plan_request, plan_in
-from cascade.core.review import RULES as REVIEW_RULES
+from cascade.core.prompts.judge import RULES as JUDGE_RULES
+from cascade.core.prompts.review_gate import RULES as REVIEW_RULES
+from cascade.core.prompts.triage import RULES
 from cascade.core.text.answers import normalised
-from cascade.core.triage import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -21,12 +21,12 @@ from typing import Any, cast
 
 from cascade.core.handoff.artifacts import read_artifact
 from cascade.core.handoff.passing import carries_plans
-from cascade.core.handoff.words import ARTIFACT_VERSION
 from cascade.core.loops import THINKING
 from cascade.core.messages import Block, Request
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Ledger
 from cascade.core.prepared import Handed
+from cascade.core.prompts.handoff import ARTIFACT_VERSION
 from cascade.core.trail import Answer
 from cascade.engine.continuing import KEEP_S
 from cascade.ledger.prompts import bind_redact, redacted

@@ -21,7 +21,7 @@ __all__ = ["line_of", "rows_of", "write_parquet"]
 _ROW_GROUP = 4_096  # rows in memory at once
 
 _TEXTS = (
-    "request", "writer", "policy", "policy_hash", "prompt_hash", "task", "arm", "workflow", "customer", "key", "metadata",
+    "request", "writer", "policy", "policy_hash", "prompt_hash", "prompts", "task", "arm", "workflow", "customer", "key", "metadata",
     "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id", "variant",
     "auxiliary", "prepared", "handed", "handed_version", "executed_by",
     "answered_rung", "degraded", "abstained", "error", "certificate",
@@ -65,7 +65,7 @@ def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, 
         "request": one.id, "at": one.at, "writer": one.writer, "policy": request.policy, "policy_hash": request.policy_hash,
         "prompt_hash": request.prompt_hash, "task": request.task, "arm": request.arm,
         **{name: request.metadata.get(name) for name in ("workflow", "customer", "key")},
-        "metadata": _encode(request.metadata).decode(), "observed_as": request.observed_as, "open": outcome is None,
+        "metadata": _encode(request.metadata).decode(), "prompts": _encode(request.prompts).decode(), "observed_as": request.observed_as, "open": outcome is None,
     }  # fmt: skip
     if outcome is not None:
         shared |= {

@@ -72,7 +72,7 @@ class PlanBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part.
 
-    `prompts`: the versions of the words that it may have been asked in, by role. `plan`: which part of a run it is.
+    `prompts`: the versions of the words that it may have been asked in, by role (`core.prompts`). `plan`: which part of a run it is.
     """
 
     policy: str

@@ -21,6 +21,7 @@ from cascade.policy.checks import bound, compile_schema, unusable_command
 from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
+from cascade.policy.roles import prompts_by_task
 
 __all__ = [
     "baseline_rung",
@@ -67,6 +68,7 @@ def bind_policy(policy: Policy, *, batch: bool = False) -> BoundPolicy:
         shared_review=_review_gate(policy, policy.checks),
         auxiliaries={rung.rung: (rung, _rates(rung, batch=batch)) for _, rung in _summarisers(policy)},
         batch=batch,
+        prompts=prompts_by_task(policy),
     )
 
 
@@ -165,6 +167,7 @@ def bind_single(plan: BoundPolicy, rung: Rung) -> BoundPolicy:
     return replace(
         plan, policy=single, rates=(rates,), checks={}, shared_checks=bound((_NOT_EMPTY,))[0], certificate=UNCERTIFIED,
         stale=(), escalation=Escalation(), verifiers={}, shared_verifiers=(), reviews={}, shared_review=None,
+        prompts={},
     )  # fmt: skip
 
 

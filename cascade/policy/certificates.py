@@ -8,22 +8,25 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cascade.core import grouping
+from cascade.core.context import summarisers
 from cascade.core.early import can_refuse
 from cascade.core.handoff.passing import versions_of
 from cascade.core.policy import OTHER, Policy, Rung, Samples, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
-from cascade.core.review import RULES as REVIEW_RULES
-from cascade.core.triage import RULES, rules_for, triage_name
+from cascade.core.prompts import judge, review_gate, summariser
+from cascade.core.triage import rules_for, triage_name
 from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
+from cascade.policy.roles import climb_roles
 
 __all__ = [
     "certificate_digest",
     "certificate_text",
     "certified_escalation",
     "changed_parts",
+    "changed_roles",
+    "changes_text",
     "epoch_of",
     "hash_of",
     "hash_of_file",
@@ -55,11 +58,10 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     Defaults are left out, so that a key of a later version does not invalidate a certificate. A policy whose rungs are
     asked more than once also has, by part: `models` and `prices` those of other models that vote; `prompts` the prompts
     that are used, by name; `thresholds` max, agree, the variants' names and `same`. With a review `prompts` has its rules too, with a
-    handoff its version. Raises NoPrice for a model without a
-    price.
+    handoff its version, with summaries theirs. Words that come to no climb (the audit's, a planner's) are no part of it. Raises NoPrice
+    for a model without a price.
     """
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
-    order = policy.triage.order
     decides = policy.model_dump(
         mode="json",
         by_alias=True,
@@ -73,16 +75,18 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     parts: dict[str, Any] = {
         "ladder": rungs,
         "models": [rung.model for rung in policy.ladder],
-        "prompts": [policy.triage.prompt or RULES[order], order],
+        "prompts": [*rules_for(policy)],
         "prices": [_prices(rung) for rung in policy.ladder],
         "thresholds": {**decides, "ladder": [rung.threshold for rung in policy.ladder]},
     }  # fmt: skip
     if any(rung.samples for rung in policy.ladder) or any(task.samples for task in policy.tasks):
         _add_samples(policy, parts)
     if any(check.kind for checks in (policy.checks, *(task.checks for task in policy.tasks)) for check in checks):
-        parts["prompts"] = [parts["prompts"], REVIEW_RULES]
+        parts["prompts"] = [parts["prompts"], review_gate.RULES]
     if words := versions_of(policy):
         parts["prompts"] = [parts["prompts"], words]
+    if summarisers(policy):
+        parts["prompts"] = [parts["prompts"], summariser.VERSION]
     return {part: hash_of(json.dumps(value, sort_keys=True).encode()) for part, value in parts.items()}
 
 
@@ -115,7 +119,7 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
             if variant.model is not None:
                 _add(panel, variant.label(own), asked_as(rung, variant))
         if samples is not None and samples.same.kind == "judge":
-            _add(prompts, "judge", grouping.RULES)
+            _add(prompts, "judge", judge.RULES)
     parts["prompts"] = prompts
     if panel:
         models = {name: [_voter(rung) for rung in rungs] for name, rungs in panel.items()}
@@ -158,8 +162,28 @@ def changed_parts(policy: Policy) -> tuple[str, ...]:
     """The parts that changed since they were certified; empty without a certificate. Raises NoPrice."""
     if policy.certificate is None:
         return ()
-    certified = policy.certificate.hashes
-    return tuple(part for part, now in hashes_of(policy).items() if getattr(certified, part) != now)
+    certified, words = policy.certificate.hashes, changed_roles(policy)
+    return tuple(
+        part
+        for part, now in hashes_of(policy).items()
+        if getattr(certified, part) != now or (part == "prompts" and words)
+    )
+
+
+def changed_roles(policy: Policy) -> tuple[str, ...]:
+    """The roles whose words changed since they were certified. Empty for a certificate that does not name them, as older ones do not."""
+    certified = None if policy.certificate is None else policy.certificate.roles
+    if certified is None:
+        return ()
+    now = climb_roles(policy)
+    return tuple(role for role in dict.fromkeys((*certified, *now)) if certified.get(role) != now.get(role))
+
+
+def changes_text(policy: Policy, changed: tuple[str, ...]) -> str:
+    """What changed, in words: "ladder and prompts (judge) changed". `changed`: as `changed_parts`."""
+    roles = ", ".join(changed_roles(policy))
+    told = (f"{part} ({roles})" if part == "prompts" and roles else part for part in changed)
+    return f"{' and '.join(told)} changed"
 
 
 def certificate_digest(policy: Policy) -> str:
@@ -202,4 +226,5 @@ def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:
     """Log, when a driver is made, that the policy's certificate no longer holds. Its answers are "uncertified"."""
     if changed:
         hint = "answers are uncertified: calibrate again, or restore what was certified"
-        log_event("warning", "certificate_stale", policy=policy.name, changed=list(changed), hint=hint)
+        named = {"roles": list(roles)} if (roles := changed_roles(policy)) else {}
+        log_event("warning", "certificate_stale", policy=policy.name, changed=list(changed), **named, hint=hint)

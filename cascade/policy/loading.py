@@ -20,10 +20,10 @@ from cascade.core.text.suggestions import closest, did_you_mean
 from cascade.policy.binding import binding_faults
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 from cascade.policy.nodes import Node
-from cascade.policy.prompts import read_prompts
+from cascade.policy.prompts import files_in, read_prompts
 from cascade.policy.shipped import names, shipped
 
-__all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
+__all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema", "prompt_files"]
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 40
@@ -40,14 +40,23 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
     one line with file:line:column, the key and how to fix it; its `__notes__` list the file's other faults.
     """
     path = find_policy(source)
+    return parse_policy(_text_of(path), where=str(path), folder=path.parent, environment=environment)
+
+
+def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise PolicyError("the file is larger than 1 MB", where=str(path), hint="this is not a policy")
-        text = path.read_bytes().decode()
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
         raise PolicyError(f"cannot be read: {reason}", where=str(path)) from None
-    return parse_policy(text, where=str(path), folder=path.parent, environment=environment)
+
+
+def prompt_files(source: str | Path, *, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The prompt files that a valid policy names, by the role of their words (`policy.roles`). Raises as `load_policy`."""
+    path = find_policy(source)
+    return files_in(compose(_text_of(path), where=str(path), environment=environment)[1])
 
 
 def parse_policy(

@@ -1,4 +1,4 @@
-"""Triage prompts of one's own: text files beside the policy, for `triage.prompt` and for the variants of samples."""
+"""Prompts of one's own: text files beside the policy, for `triage.prompt`, the variants of samples, and the roles of `plan.prompts`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from cascade.core.policy.base import NAME
+from cascade.core.policy.planning import PlanPrompts
 from cascade.core.policy.samples import ORDERS
 from cascade.core.text.suggestions import did_you_mean
 
-__all__ = ["UnreadPrompt", "read_prompts"]
+__all__ = ["UnreadPrompt", "files_in", "read_prompts"]
 
 _MOST_CHARACTERS = 1_000_000
 _BUILT_IN = ", ".join(ORDERS)
+
+_SINGLE = {"triage": ("triage", "prompt"), **{role: ("plan", "prompts", role) for role in PlanPrompts.model_fields}}
+"""Where a policy names one prompt file, by the role of its words."""
 
 _Path = tuple[str | int, ...]
 
@@ -33,16 +37,36 @@ def read_prompts(values: dict[str, Any], folder: Path | None) -> Iterator[Unread
     A variant that is not a built-in prompt's name is a file's. Without a `name` it is named after the file, without its
     ending. `folder`: where the files are, None: nowhere.
     """
-    triage = values.get("triage")
-    name = cast("dict[str, Any]", triage).get("prompt") if isinstance(triage, dict) else None
-    if isinstance(name, str):
+    for _, path, named in _single_prompts(values):
         try:
-            triage["prompt"] = _text(name, folder)  # pyright: ignore[reportOptionalSubscript]
+            named[path[-1]] = _text(named[path[-1]], folder)
         except _Unusable as problem:
-            yield UnreadPrompt(("triage", "prompt"), *problem.args)
+            yield UnreadPrompt(path, *problem.args)
     for path, variants in _variants_in(values):
         for number, variant in enumerate(variants):
             yield from _read_variant((*path, number), variants, number, variant, folder)
+
+
+def files_in(values: dict[str, Any]) -> dict[str, str]:
+    """The prompt files that a valid policy's plain values name, by the role of their words (`roles`). Call it before `read_prompts`."""
+    found = {role: named[path[-1]] for role, path, named in _single_prompts(values)}
+    for _, variants in _variants_in(values):
+        for variant in variants:
+            given = cast("dict[str, Any]", variant) if isinstance(variant, dict) else {"prompt": variant}
+            prompt = given.get("prompt")
+            if isinstance(prompt, str) and prompt not in ORDERS:
+                found[f"triage/{given.get('name') or _name_of(prompt, given.get('model'))}"] = prompt
+    return found
+
+
+def _single_prompts(values: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], dict[str, str]]]:
+    """The names of prompt files that are not a variant's: the role, the path, and the mapping that has the name."""
+    for role, path in _SINGLE.items():
+        found: Any = values
+        for key in path[:-1]:
+            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict) and isinstance(cast("dict[str, Any]", found).get(path[-1]), str):
+            yield role, path, cast("dict[str, str]", found)
 
 
 class _Unusable(Exception):

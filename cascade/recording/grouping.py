@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Self, cast
 
-from cascade.core import grouping
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.grouping import build_judge_prompt, groups_of, read_groups
 from cascade.core.messages import Failure, Reply, Request
+from cascade.core.prompts.judge import RULES
 from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
 from cascade.corpora.items import Item, Manifest, RecordedGroups, RecordedReply
@@ -238,7 +238,7 @@ def agreeing_texts(plan: BoundPolicy, task: str, samples: Iterable[RecordedReply
 
 def judge_hash() -> str:
     """SHA-256 of the judge's prompt."""
-    return hashlib.sha256(grouping.RULES.encode()).hexdigest()
+    return hashlib.sha256(RULES.encode()).hexdigest()
 
 
 def group_key(plan: BoundPolicy, request: Request, answers: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.review import RULES, build_review_prompt, read_review
+from cascade.core.prompts.review_gate import RULES
+from cascade.core.review import build_review_prompt, read_review
 from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
 from cascade.corpora.items import RecordedReply, RecordedReview

@@ -15,9 +15,9 @@ import anthropic
 
 from cascade import Cascade
 from cascade.audit.controls import FEWEST, first_controls, judge_id
-from cascade.audit.judge import RUBRIC
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
 from cascade.core.policy import Policy
+from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
 from cascade.ledger.audit import AuditTables, Control, Sample

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cascade.core.prompts import summariser
 from cascade.corpora import read_corpus
 from cascade.emulator import Emulator
-from cascade.policy.loading import load_policy, policy_schema
+from cascade.policy.loading import dump, load_policy, parse_policy, policy_schema
+from cascade.policy.roles import climb_roles
+from tests.calibration.certified import certified
 from tests.cli import within
 from tests.cli.conftest import Run
 from tests.warm import WarmPython
@@ -166,6 +169,42 @@ def test_policy_show_names_prices_and_defaults(run: Run) -> None:
     assert shown["deadline_s"] == 120
     assert [tier["above_prompt_tokens"] for tier in shown["prices_usd_per_mtok"]["haiku"]] == [0, 100_000]
     assert "uncertified" in run("policy", "show", "default").out
+
+
+def test_policy_show_lists_the_words_that_the_policy_asks_models_in(run: Run, tmp_path: Path) -> None:
+    """By role, with their versions, where they come from, and what for; a file by its name."""
+    samples = "samples: {max: 3, agree: 2, variants: [steps, mine.txt], same: judge}"
+    text = (
+        LADDER.replace("max_tokens: 1024", f"max_tokens: 1024, {samples}")
+        + "triage: {prompt: own.txt}\nprepare: summarize\naudit: {grader: judge}\ntasks: [{name: chat, samples: {haiku: null}}]\n"
+    )
+    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    for name in ("own", "mine"):
+        (tmp_path / f"{name}.txt").write_text(f"Say how sure you are. {name}", encoding="utf-8")
+    shown = run("policy", "show", "p.yaml", "--json").json
+    assert [(one["role"], one["source"]) for one in shown["prompts"]] == [
+        ("triage/steps", "built in"), ("triage/mine", "mine.txt"), ("judge", "built in"), ("summariser", "built in"),
+        ("triage", "own.txt"), ("audit_judge", "built in"),
+    ]  # fmt: skip
+    assert [one["version"] for one in shown["prompts"] if one["role"] == "summariser"] == [summariser.VERSION]
+    lines = run("policy", "show", "p.yaml", environment={"COLUMNS": "200"}).out.splitlines()
+    assert any(line.split()[:4] == ["summariser", summariser.VERSION, "built", "in"] for line in lines)
+    (tmp_path / "own.txt").write_text("Say how sure you are, please.", encoding="utf-8")
+    after = {one["role"]: one["version"] for one in run("policy", "show", "p.yaml", "--json").json["prompts"]}
+    assert [one["role"] for one in shown["prompts"] if one["version"] != after[one["role"]]] == ["triage"]
+
+
+def test_policy_check_names_the_role_whose_words_changed(run: Run, tmp_path: Path) -> None:
+    """So that one knows whose words to put back."""
+    policy = parse_policy(LADDER)
+    proved = certified(policy, roles=climb_roles(policy)).certificate
+    assert proved is not None
+    told = dump({"certificate": proved.model_dump(mode="json", exclude_none=True)})
+    (tmp_path / "p.yaml").write_text(f"{LADDER}{told}\n", encoding="utf-8")
+    assert run("policy", "check", "p.yaml").code == 0
+    (tmp_path / "p.yaml").write_text(f"{LADDER}{told}\ntriage: {{order: steps}}\n", encoding="utf-8")
+    refused = run("policy", "check", "p.yaml")
+    assert (refused.code, "prompts (triage) changed" in " ".join(refused.err.split())) == (2, True)
 
 
 LADDER = """version: 1

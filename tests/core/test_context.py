@@ -14,7 +14,6 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation, Reading, climb
 from cascade.core.context import describe_prepare, not_recorded, trimmed_request
 from cascade.core.context.measuring import characters
-from cascade.core.context.summarising import RULES
 from cascade.core.context.trimming import DROPPED
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import BudgetExceeded
@@ -22,6 +21,7 @@ from cascade.core.events import Ask, AskAuxiliary, AskReview, AskSamples
 from cascade.core.messages import Block, Reply, Request
 from cascade.core.policy import Policy
 from cascade.core.prepared import Prepared
+from cascade.core.prompts.summariser import RULES
 from cascade.core.trail import Answer
 from cascade.core.trail_table import trail_text
 from cascade.corpora.items import Item, RecordedReply

@@ -18,8 +18,9 @@ from cascade.core.errors import AllRungsFailed
 from cascade.core.events import Ask, AskReview, AskSamples, Early, Finish
 from cascade.core.messages import Reply, Usage
 from cascade.core.policy import Policy
+from cascade.core.prompts.review_gate import RULES
+from cascade.core.prompts.triage import RULES as TRIAGE_RULES
 from cascade.core.review import (
-    RULES,
     build_review_prompt,
     may_review,
     needs_review,
@@ -28,7 +29,6 @@ from cascade.core.review import (
 from cascade.core.step_calls import bare_step, calls_of
 from cascade.core.trail import Answer, CheckResult, Review, Step, Verdict
 from cascade.core.trail_table import trail_rows, trail_text
-from cascade.core.triage import RULES as TRIAGE_RULES
 from cascade.policy.binding import bind_baseline, bind_policy
 from cascade.policy.certificates import epoch_of, hash_of, hashes_of
 from cascade.policy.loading import load_policy

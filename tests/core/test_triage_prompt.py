@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cascade.core.errors import RequestError
 from cascade.core.policy import Policy
-from cascade.core.triage import RULES, build_prompt, check_request, wants_triage
+from cascade.core.prompts.triage import RULES
+from cascade.core.triage import build_prompt, check_request, wants_triage
 
 from .builders import THRESHOLDS, policy_of, request_of
 

@@ -19,7 +19,8 @@ from cascade.core.grouping import build_judge_prompt, read_groups
 from cascade.core.messages import Reply, Request, Usage
 from cascade.core.policy import Samples, Variant
 from cascade.core.policy.samples import Same
-from cascade.core.triage import KEYS, build_prompt
+from cascade.core.prompts.triage import KEYS
+from cascade.core.triage import build_prompt
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
 from cascade.policy.binding import bind_policy

@@ -71,7 +71,9 @@ class Writer:
         digests = {part: content_digest(salt, one) for part, one in kept.items()}
         metadata = {"workflow": f"flow-{number % 2}", "customer": f"c{number % 3}", "key": "team"}
         prompt = {"prompt": digests["prompt"]} if kept else {}
-        asked = RequestBody("support", "p" * 64, "h" * 64, "refund", "cascade", metadata, [], prompt)
+        asked = RequestBody(
+            "support", "p" * 64, "h" * 64, "refund", "cascade", metadata, [], prompt, prompts={"triage": "0123456789ab"}
+        )
         self.entry(batch, at, "request", request, asked)
         for index in range(steps):
             rung, later = ("haiku", "sonnet", "opus")[index], at + 1 + index

@@ -48,6 +48,7 @@ def test_a_line_is_a_whole_request(path: Path) -> None:
         ("haiku", 2_000, "low_confidence"), ("sonnet", 4_000, None),
     ]  # fmt: skip
     assert (one["open"], one["unsettled"], one["outcome"]["cost"]) == (False, [], 6_000)
+    assert one["request"]["prompts"] == {"triage": "0123456789ab"}
     assert "SECRET" not in json.dumps(exported)
 
 
@@ -97,6 +98,7 @@ def test_a_row_of_parquet_is_a_step(path: Path) -> None:
     }  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
     assert json.loads(row["metadata"]) == {"workflow": "flow-1", "customer": "c0", "key": "team"}
+    assert json.loads(row["prompts"]) == {"triage": "0123456789ab"}
     assert "prompt" not in row
     texts = {(row["request"], row["step"]): row["answer"] for row in pq.read_table(full).to_pylist()}
     assert texts["one-3", 1] == "SECRET one 3 1"

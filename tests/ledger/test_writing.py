@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
 from cascade.core.policy.operations import Ledger
+from cascade.core.triage import triage_version
 from cascade.hooks import Ended
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import address_of, display_address, open_ledger, spent_lookup
@@ -101,6 +102,7 @@ def test_a_request_is_on_record_as_it_was_told(path: Path) -> None:
     assert request == {
         "policy": "test", "policy_hash": PLAN.policy.hash, "prompt_hash": hashlib.sha256(said).hexdigest(), "task": "other",
         "arm": "cascade", "metadata": {"workflow": "w", "customer": "c"}, "flags": ["b", "z"],
+        "prompts": {"triage": triage_version(PLAN.policy)},
     }  # fmt: skip
     assert [(step["rung"], step["cost"], step.get("reason")) for step in steps] == [
         ("r0", 300_000, "low_confidence"), ("r1", 300_000, None),

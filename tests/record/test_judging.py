@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from cascade.core.prompts.grading_judge import RUBRIC
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.items import RecordedUsage
 from cascade.recording.inputs import Inputs
-from cascade.recording.judge import RUBRIC, judge_text, make_controls
+from cascade.recording.judge import judge_text, make_controls
 
 from .conftest import OPUS, Killer, Record
 

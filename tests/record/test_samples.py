@@ -16,7 +16,7 @@ from msgspec import structs
 
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
-from cascade.core.triage import RULES
+from cascade.core.prompts.triage import RULES
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, write_corpus
 from cascade.emulator.answers import Answers
 from cascade.emulator.requests import ApiRequest

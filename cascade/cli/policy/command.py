@@ -12,6 +12,7 @@ from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.cli.policy.audit import audit_fields, audit_notes, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
+from cascade.cli.policy.prompts import roles_shown
 from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
 from cascade.core.bound_policy import BoundPolicy
@@ -26,6 +27,7 @@ from cascade.core.requests import read_messages
 from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.policy.binding import baseline_rung, bind_policy
+from cascade.policy.certificates import changed_roles, changes_text
 from cascade.policy.loading import load_policy, policy_schema
 from cascade.policy.pricing import rates_of
 from cascade.policy.shipped import find_corpus
@@ -54,7 +56,7 @@ def run_check(name: str | None, *, as_json: bool) -> None:
     policy, plan = _load(name)
     if plan.stale:
         raise PolicyError(
-            f"this certificate no longer holds: {_changed(plan)} since it was made",
+            f"this certificate no longer holds: {changes_text(policy, plan.stale)} since it was made",
             where=name or default_policy(),
             key="certificate",
             hint="calibrate again, put back what was certified, or remove the key",
@@ -98,8 +100,9 @@ def run_schema() -> None:
 def run_show(name: str | None, *, as_json: bool) -> None:
     """Print the policy with its defaults and prices."""
     policy, plan = _load(name)
+    words = roles_shown(policy, name or default_policy())
     if as_json:
-        print_json(_shown_fields(policy, plan))
+        print_json({**_shown_fields(policy, plan), "prompts": [one._asdict() for one in words]})
         return
     stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
     rungs = table(
@@ -128,6 +131,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
                 "signals" if task.when else "task= only",
             )
         stdout.print(tasks)
+    prompts = table("prompt of", "version", "from", "for")
+    for one in words:
+        prompts.add_row(*one)
+    stdout.print(prompts)
     guard = policy.storm_guard
     stdout.print(
         f"storm guard: {_guard(guard, plan.escalation)};"
@@ -158,7 +165,12 @@ def _shown_fields(policy: Policy, plan: BoundPolicy) -> dict[str, Any]:
         for rung, rates in zip(policy.ladder, plan.rates, strict=True)
     }
     body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-    state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+    state = {
+        "hash": policy.hash,
+        "standing": plan.certificate,
+        "changed": list(plan.stale),
+        "changed_roles": list(changed_roles(policy)),
+    }
     audit = audit_fields(policy)
     state |= {} if audit is None else {"audit_state": audit}
     return {**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices}
@@ -301,7 +313,7 @@ def _certificate_text(policy: Policy, plan: BoundPolicy) -> str:
     if certificate is None:
         return f"{plan.certificate}: its thresholds are not certified on a corpus"
     if plan.stale:
-        return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
+        return f"{plan.certificate}: {changes_text(policy, plan.stale)} since its certificate was made"
     errors = "" if certificate.errors is None else f", {certificate.errors} errors"
     judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
     if certificate.grader_error is not None:
@@ -310,10 +322,6 @@ def _certificate_text(policy: Policy, plan: BoundPolicy) -> str:
         f"{plan.certificate} ({certificate.n:,} {certificate.units}{errors}, {certificate.weighting};"
         f" upper bound {certificate.upper_bound:.4f}{judged})"
     )
-
-
-def _changed(plan: BoundPolicy) -> str:
-    return f"{' and '.join(plan.stale)} changed"
 
 
 def _threshold(value: float | None) -> str:

@@ -19,8 +19,9 @@ from cascade.core.decision import Situation, own_reason
 from cascade.core.events import Event, Sent, Taken, Taking
 from cascade.core.handoff.artifacts import broken_by, read_artifact
 from cascade.core.handoff.passing import Passing, executor_of
-from cascade.core.handoff.words import ARTIFACT_VERSION, DOUBT_VERSION, execution_block
+from cascade.core.handoff.words import execution_block
 from cascade.core.prepared import AuxiliaryKind, Handed
+from cascade.core.prompts.handoff import ARTIFACT_VERSION, DOUBT_VERSION
 from cascade.core.sampling import apply_checks, verified
 from cascade.core.step_calls import with_auxiliary
 from cascade.core.trail import Step, Verdict

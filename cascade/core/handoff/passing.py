@@ -9,10 +9,11 @@ from typing import Any
 from cascade.core.bound_policy import Checks
 from cascade.core.context import Context
 from cascade.core.events import Taking
-from cascade.core.handoff.words import ARTIFACT_SCHEMA, ARTIFACT_VERSION, DOUBT_VERSION, doubt_block, plan_block
+from cascade.core.handoff.words import doubt_block, plan_block
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.policy.economy import Artifact, Handoff
+from cascade.core.prompts.handoff import ARTIFACT_SCHEMA, ARTIFACT_VERSION, DOUBT_VERSION
 from cascade.core.triage import wants_triage
 
 __all__ = [

@@ -21,6 +21,7 @@ __all__ = [
     "Loss",
     "PathStep",
     "Units",
+    "Version",
     "certificate_faults",
     "weighting_of",
 ]
@@ -38,6 +39,8 @@ Units = Literal["items", "groups"]
 Hash = Annotated[str, Strict(), StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Share = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
 _Rate = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+Version = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+_Role = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=128)]
 _Task = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=128)]  # a caller may name any
 
 
@@ -113,6 +116,8 @@ class Certificate(Frozen):
     loss_by_task: dict[_Task, _Rate] | None = None
     """By task, of which there were enough: the upper confidence limit of its own rate of the loss. The audit expects it of the task."""
     hashes: Hashes
+    roles: dict[_Role, Version] | None = None
+    """The versions of the words that the climb was asked in, by role, so that a change of them is told by name. Absent in older ones."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Certificate:

@@ -15,7 +15,7 @@ from cascade.core.planning.part import Part
 from cascade.core.planning.reviewer import verdict_in
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
-from cascade.hooks import Calling
+from cascade.hooks import Begun, Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
@@ -165,6 +165,7 @@ class Encoder:
             flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
+            prompts=_prompts(begun),
             plan=_part(begun.part),
         )
 
@@ -278,6 +279,15 @@ class Encoder:
         if end.asked is not None and body.content:
             asked = _store(one.context, ASKED_PART, one.at, _bytes(end.asked).decode(), contents)
         return _outcome(one.context, end, asked)
+
+
+def _prompts(begun: Begun) -> dict[str, str]:
+    """The versions of the words in which the request may be asked, by role."""
+    if begun.prompts is not None:
+        return begun.prompts
+    found = begun.plan.prompts_for(begun.task, begun.request)
+    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
+    return found if begun.part is None or own is None else {begun.part.role: own, **found}
 
 
 def _part(part: Part | None) -> PlanBody | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from cascade.policy.roles import climb_roles
 from tests.calibration.certified import certified, with_keys
 from tests.live.conftest import CORPUS, Asking, Clock, Emulate, corpus, item, ladder, reply
 
@@ -32,6 +33,15 @@ def test_a_certificate_that_no_longer_holds_warns_once_and_answers_are_uncertifi
     (event,) = [one for one in events if not one["event"].startswith("emulator")]  # which says what it has not recorded
     assert (event["event"], event["log_level"], event["changed"]) == ("certificate_stale", "warning", ["prompts"])
     assert "calibrate again" in event["hint"]
+
+
+def test_a_stale_certificate_names_the_role_whose_words_changed(asking: Asking, emulate: Emulate) -> None:
+    """If it was written with the versions of the words by role, as `calibrate` does."""
+    proved = certified(ladder(), roles=climb_roles(ladder()))
+    with capture_logs() as events:
+        asking(with_keys(proved, triage={"order": "answer_first"}), emulate(CORPUS)).ask("sure")
+    (event,) = [one for one in events if one["event"] == "certificate_stale"]
+    assert (event["changed"], event["roles"]) == (["prompts"], ["triage"])
 
 
 def test_a_storm_that_holds_an_answer_back_makes_it_uncertified(asking: Asking, emulate: Emulate) -> None:

@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from cascade import AsyncCascade, BudgetExceeded, Cascade, Policy
-from cascade.core.context.summarising import RULES
 from cascade.core.context.trimming import DROPPED
+from cascade.core.prompts.summariser import RULES
 from cascade.emulator import Emulator, ScriptedReply
 from cascade.ledger.exporting import line_of, rows_of
 from cascade.ledger.reading import reading

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from cascade import Answer, AsyncCascade, Cascade, Policy, UpstreamRejected, cli
 from cascade.audit.rates import Loss, rates_of
-from cascade.core.handoff.words import ARTIFACT_VERSION, is_plan_request, plan_in
+from cascade.core.handoff.words import is_plan_request, plan_in
 from cascade.core.messages import Request
 from cascade.core.policy.certificate import Escalation
+from cascade.core.prompts.handoff import ARTIFACT_VERSION
 from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
 from cascade.emulator import Emulator, ScriptedReply

@@ -12,7 +12,7 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 from pydantic import BaseModel, TypeAdapter
 
 from cascade import Policy, RequestError, load_policy
-from cascade.core.triage import RULES
+from cascade.core.prompts.triage import RULES
 from cascade.corpora import Item
 from cascade.emulator import Emulator
 from cascade.policy.shipped import names

@@ -12,8 +12,8 @@ import pytest
 
 from cascade import Cascade
 from cascade.cli import run as run_command
-from cascade.core.handoff.words import ARTIFACT_SCHEMA
 from cascade.core.messages import Reply
+from cascade.core.prompts.handoff import ARTIFACT_SCHEMA
 from cascade.core.strict import strict_fault
 from cascade.core.triage import Prompt
 from cascade.emulator import Emulator, ScriptedReply

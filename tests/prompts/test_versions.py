@@ -1,0 +1,92 @@
+"""The words of every role, pinned: an edit of them is noticed here.
+
+CHANGE KNOWINGLY. Other words are other replies: certificates, recordings and the ledger's past rest on these versions. A version that
+changes here voids every certificate of a policy that uses the role, and its recordings are made again. Is that what you want? Then put
+the new version here, and say so in the changelog.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from cascade.core.policy import Policy, Variant
+from cascade.core.policy.samples import ORDERS
+from cascade.core.prompts import audit_judge, form, grading_judge, handoff, judge, review_gate, summariser, tools
+from cascade.core.triage import triage_version
+from tests.core.builders import policy_of
+from tests.prompts.edited import edit
+
+VERSIONS = {
+    "triage/confidence_first": "1fa878d64245",
+    "triage/answer_first": "b50252f39046",
+    "triage/steps": "35af860bd215",
+    "triage/doubt": "5426b69434c3",
+    "tools": "7bd17b409a08",
+    "form": "9d1fe153ba9c",
+    "judge": "057251f0bab5",
+    "review_gate": "904983e8b506",
+    "summariser": "b38473c84cc7",
+    "handoff/doubt": "6ea03021a6d7",
+    "handoff/artifact": "a563fd6140d6",
+    "audit_judge": "ca9842e9585c",
+    "grading_judge": "c9e94942ffe6",
+}
+
+
+def versions() -> dict[str, str]:
+    """The version of every built-in role now."""
+    policy: Policy = policy_of()
+    return {
+        **{f"triage/{order}": triage_version(policy, Variant(prompt=order)) for order in ORDERS},
+        "tools": tools.VERSION,
+        "form": form.VERSION,
+        "judge": judge.VERSION,
+        "review_gate": review_gate.VERSION,
+        "summariser": summariser.VERSION,
+        "handoff/doubt": handoff.DOUBT_VERSION,
+        "handoff/artifact": handoff.ARTIFACT_VERSION,
+        "audit_judge": audit_judge.VERSION,
+        "grading_judge": grading_judge.VERSION,
+    }
+
+
+def test_nobody_changed_words_by_accident() -> None:
+    """Every built-in role. If this fails, read the top of this file."""
+    assert versions() == VERSIONS
+
+
+EDITS = [
+    ("triage", "A confident mistake is the worst outcome.", {f"triage/{order}" for order in ORDERS}),
+    ("triage", "as short notes in at most five lines", {"triage/steps"}),
+    ("triage", "what would make your own answer wrong", {"triage/doubt"}),
+    ("tools", "when you have the final answer", {"tools"}),
+    ("tools", "Why, in a few words.", {"tools"}),
+    ("form", "without a code fence", {"form"}),
+    ("judge", "Group them by meaning", {"judge"}),
+    ("judge", '"required": ["groups"]', {"judge"}),
+    ("review_gate", "Wording, length and style", {"review_gate"}),
+    ("review_gate", '"enum": ["accept", "reject"]', {"review_gate"}),
+    ("summariser", "Leave out greetings", {"summariser"}),
+    ("summariser", "which another model wrote", {"summariser"}),
+    ("handoff", "It refused to answer.", {"handoff/doubt"}),
+    ("handoff", "its answer was not used", {"handoff/doubt"}),
+    ("handoff", "Reply with the plan and nothing else.", {"handoff/artifact"}),
+    ("handoff", '"tone": {"type": "string"}', {"handoff/artifact"}),
+    ("audit_judge", "further\n  correct detail do not", {"audit_judge"}),
+    ("audit_judge", '"enum": ["agree", "disagree", "cannot_tell"]', {"audit_judge"}),
+    ("grading_judge", "hold it to be right", {"grading_judge"}),
+]
+
+
+@pytest.mark.parametrize(("role", "words", "changed"), EDITS)
+def test_another_word_is_another_version_of_its_role_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch, role: str, words: str, changed: set[str]
+) -> None:
+    """The schema of the reply belongs to it, where the API enforces one."""
+    before = versions()
+    other = (
+        words.replace('"string"', '"integer"').replace('["', '["other", "') if words.startswith('"') else f"{words} "
+    )
+    edit(monkeypatch, role, words, other)
+    after = versions()
+    assert {one for one in before if before[one] != after[one]} == changed
