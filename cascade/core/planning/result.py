@@ -24,12 +24,16 @@ unusable: the reviewer's call failed, or its reply says none of these."""
 
 @dataclass(frozen=True, slots=True)
 class PlanReview:
-    """What the reviewer said of a result. `reason`: in its words. `request_id`: of its call on the ledger."""
+    """What the reviewer said of a result. `reason`: in its words. `request_id`: of its call on the ledger.
+
+    `failed`: there was no reply, which says nothing of the reviewer.
+    """
 
     verdict: ReviewVerdict
     reason: str = ""
     request_id: str = ""
     cost_nanousd: int = 0
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,9 @@ class SubtaskResult:
 class ReviewerStanding:
     """Whether the reviewer is believed, by its control items: results of which it is known whether they are right.
 
-    `tested`: enough of them count to say so. `why`: in words, why it is not believed; "" if it is, or is not tested yet.
+    `controls`: how many count. `wrong_accepted` of the `wrong` ones it accepted, `right_rejected` of the `right` ones it did not, and of
+    `unusable` ones of either kind it said nothing usable. `tested`: enough of them count, and it is believed by them. `why`: in words,
+    why it is not believed; "" if it is, or is not tested yet.
     """
 
     controls: int = 0
@@ -108,8 +114,13 @@ class ReviewerStanding:
 
     @property
     def believed(self) -> bool:
-        """Whether what it says counts."""
+        """Whether what it says counts. Before it is tested it does."""
         return not self.why
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"not believed: {self.why}"
+        return f"{'believed' if self.tested else 'not tested yet'} ({self.controls} control items)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,9 @@ class PlanLine:
     @property
     def advice(self) -> str | None:
         """The rung that the planner should assign; None where the figures do not say."""
-        return self.above if self.finding == "under_routed" else self.assigned if self.finding == "within_limit" else None
+        return (
+            self.above if self.finding == "under_routed" else self.assigned if self.finding == "within_limit" else None
+        )
 
     @property
     def per_subtask(self) -> float | None:
@@ -168,7 +170,7 @@ def _standing(added: Added, version: str) -> ReviewerStanding:
     return standing_of([ControlDone(is_right=one.is_right, verdict=one.verdict) for one in items])
 
 
-def _line(  # noqa: PLR0913
+def _line(
     key: CellKey, cell: Cell, rate: Rate, ladder: Sequence[str], limit: float, delta: float, *, believed: bool
 ) -> PlanLine:
     index = ladder.index(key.assigned) if key.assigned in ladder else len(ladder)

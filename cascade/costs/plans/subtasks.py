@@ -152,7 +152,9 @@ class RunRecord:
     controls: list[ControlSaid] = field(default_factory=list[ControlSaid])
 
 
-def runs_of(records: Iterable[RequestRecord], *, idle_s: float = _IDLE_S, most: int = _MOST_HELD) -> Iterator[RunRecord]:
+def runs_of(
+    records: Iterable[RequestRecord], *, idle_s: float = _IDLE_S, most: int = _MOST_HELD
+) -> Iterator[RunRecord]:
     """The runs that these requests are parts of, each once it is complete. `records`: as `ledger.requests.gather` gives them.
 
     At most `most` subtasks are held.
@@ -201,7 +203,10 @@ def _add(run: RunRecord, one: RequestRecord, part: PlanBody) -> None:
         subtask.spent.reviewer += cost
         attempt.review = cast("ReviewVerdict | None", said) or attempt.review
         return
-    subtask.kind, subtask.assigned = one.request.task, part.assigned  # a review may come first: it is of the same task, as a rule
+    subtask.kind, subtask.assigned = (
+        one.request.task,
+        part.assigned,
+    )  # a review may come first: it is of the same task, as a rule
     steps = [step for _, step in one.steps]
     spent = _split(steps, part)
     run.spent.add(spent)
