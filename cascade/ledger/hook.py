@@ -16,7 +16,7 @@ from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sa
 from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
 from cascade.core.step_calls import calls_of
-from cascade.core.trail import LADDER_ARMS, Answer, Sample, Step
+from cascade.core.trail import AUDITED_ARMS, Answer, Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait, unplaced_calls
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
@@ -145,12 +145,9 @@ class LedgerHook:
         return LedgerTrack(self._writer, context, self._clock, self._sampled)
 
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
-        """Whether the request will be audited: only what the ladder answered, or could not answer, is.
-
-        Results of subtasks have a reviewer of their own.
-        """
+        """Whether the request will be audited: only what the ladder answered, or could not answer, is."""
         audit = begun.plan.policy.audit
-        if audit is None or answer is None or begun.arm not in LADDER_ARMS or begun.part is not None:
+        if audit is None or answer is None or begun.arm not in AUDITED_ARMS:
             return None
         request, is_lowest = begun.request.id, False
         if audit.lowest_confidence and answer.confidence is not None:

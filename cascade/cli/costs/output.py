@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cascade.cli.output import stdout, table, usd
+from cascade.core.planning.part import PLAN_ARMS
 from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
 from cascade.ledger.records import AUXILIARY
 
@@ -21,9 +22,12 @@ _LISTED: Final = 10
 _APART: Final[Mapping[str, Callable[[Line], int]]] = {
     "shadow steps": lambda line: line.shadow_steps,
     "audit steps": lambda line: line.audit_steps,
+    "planning calls": lambda line: line.planning_steps,
     "reviews": lambda line: line.reviews,
 }
 """Calls whose answers are returned to nobody: a column each, where there are any."""
+_UNASKED: Final = {"shadow", "audit", *PLAN_ARMS}
+"""The arms of such calls: they have no requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +127,12 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "share": line.share,
         "shadow_usd": _usd(line.shadow),
         "audit_usd": _usd(line.audit),
+        "planning_usd": _usd(line.planning),
         "review_usd": _usd(line.review),
         "steps": line.steps,
         "shadow_steps": line.shadow_steps,
         "audit_steps": line.audit_steps,
+        "planning_steps": line.planning_steps,
         "reviews": line.reviews,
         "errors": line.errors,
         "input_tokens": line.input,
@@ -206,11 +212,12 @@ def show_report(report: CostsReport) -> None:
 def _show_total(total: Line, reviewers: Sequence[str]) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
     for cost, steps, what in (
-        (total.shadow, total.shadow_steps, "shadow"),
-        (total.audit, total.audit_steps, "audit"),
+        (total.shadow, total.shadow_steps, "shadow steps"),
+        (total.audit, total.audit_steps, "audit steps"),
+        (total.planning, total.planning_steps, "calls that plan and review runs"),
     ):
         if cost:
-            notes.append(f"{usd(cost)} of it for {steps} {what} steps")
+            notes.append(f"{usd(cost)} of it for {steps} {what}")
     if total.reviews:
         count = "1 review" if total.reviews == 1 else f"{total.reviews} reviews"
         notes.append(f"{usd(total.review)} of it for {count} (by {' and '.join(reviewers)})")
@@ -288,7 +295,7 @@ def _show_arms(arms: Sequence[Line]) -> None:
     columns = ("requests", "resolved", "USD", "USD/answer")
     shown = table("arm", *columns, title="by arm", right=columns)
     for line in arms:
-        own = ("", "") if line.name in ("shadow", "audit") else (str(line.requests), str(line.resolved))
+        own = ("", "") if line.name in _UNASKED else (str(line.requests), str(line.resolved))
         shown.add_row(line.name, *own, usd(line.cost), _money(line.cost_per_answer))
     stdout.print(shown)
 

@@ -89,8 +89,16 @@ def _show(read: PlanReading) -> None:
 def _found(line: PlanLine, report: PlanReport) -> str:
     return (
         f"under-routed: {line.kind} at {line.assigned}: {line.failed} of {line.cell.subtasks} results did not stand, at least"
-        f" {_percent(line.at_least)} (limit {_percent(report.limit)}): assign {line.above}"
+        f" {_percent(line.at_least)} (limit {_percent(report.limit)}): assign {line.above}{_price(line)}"
     )
+
+
+def _price(line: PlanLine) -> str:
+    """What following the advice costs."""
+    change = line.change
+    if change is None:
+        return ""
+    return f", at {'most' if change < 0 else 'least'} {usd(round(abs(change)))} USD {'less' if change < 0 else 'more'} a subtask"
 
 
 def _meaning(report: PlanReport) -> str:
@@ -211,6 +219,7 @@ def _line_fields(line: PlanLine) -> dict[str, Any]:
         "a_failure_usd": _usd(line.a_failure),
         "a_rung_higher_usd": _usd(line.a_rung_higher),
         "pays_from": line.pays_from,
+        "change_usd": _usd(line.change),
         "would_have_stood_below": cell.below_stood / cell.asked_below if cell.asked_below else None,
     }
 

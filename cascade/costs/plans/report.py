@@ -4,11 +4,11 @@ A kind is named where the lower bound of its rate of failures is above the limit
 counts the cells that are tested (Bonferroni). So a report names a kind whose rate is within the limit with probability at most ALPHA,
 whatever the kinds have in common. That is per report: who makes a new one each morning sees more, if seldom, since periods overlap.
 
-The limit: a failure at the assigned rung costs the call of the rung above and two reviews, the one that finds it and that of the next result,
-where assigning the rung above costs its call alone. (The rungs below are paid either way: by the law, every climb starts at the first.) With a
-reviewer on the rung above, three such calls stand against one, and assigning higher pays from a third on. The default is a fourth: a
-reviewer who reads a sample does not find every failure, and one that passes on costs more than any call. What both cost by the ledger, and
-the rate from which on assigning higher pays, stands beside each kind.
+The limit is a choice, and the default a fourth. Money alone seldom asks for it: by the law every climb starts at the first rung, so assigning the
+rung above costs its call always, and a failure costs that call and the reviews that it takes, only then. From what rate on that is dearer stands
+beside each kind (`PlanLine.pays_from`), and what following the advice would cost (`PlanLine.change`). But failures that were found are not
+all: results that their executor is sure of are read by sample, one that passes on spoils what rests on it, and a result that is made again
+delays everything after it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,12 @@ class PlanLine:
         """The rate of failures from which on assigning the rung above is cheaper; above 1: never, by money alone."""
         higher, failure = self.a_rung_higher, self.a_failure
         return higher / failure if higher is not None and failure is not None and failure > 0 else None
+
+    @property
+    def change(self) -> float | None:
+        """What a subtask would cost more with the rung above assigned, if that never failed; below 0: less."""
+        higher, failure, rate = self.a_rung_higher, self.a_failure, self.rate.value
+        return None if higher is None or failure is None or rate is None else higher - rate * failure
 
 
 @dataclass(frozen=True, slots=True)
