@@ -58,6 +58,7 @@ plan: {planner: sonnet, reviewer: sonnet}
 """
 RUNGS = ("haiku", "sonnet", "opus")
 START, BETWEEN_S = 1_795_000_500.0, 600.0
+_BASELINE = 8_800_000  # what the top rung takes for the tokens of a subtask, in nano-USD
 VERSIONS: Mapping[Role, str] = {"planner": "5d1c0a77e2f4", "executor": "0be2c6d35a91", "reviewer": "c47f9e1180ab"}
 
 
@@ -218,7 +219,8 @@ class Scribe:
         for at, step in enumerate(steps):
             if (wanted := track.calling(Calling(step.index, self._rung(step.rung), steps[:at], 1_000))) is not None:
                 wait((wanted,))
-        if (wanted := track.ended(Ended(steps, answer, None, 1.0, 4_000_000))) is not None:
+        estimate = None if part.role != "executor" else 0 if part.attempt else _BASELINE
+        if (wanted := track.ended(Ended(steps, answer, None, 1.0, estimate))) is not None:
             wait((wanted,))
 
     def _rung(self, name: str) -> Rung:

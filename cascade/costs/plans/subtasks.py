@@ -7,6 +7,7 @@ way when it was cut off is made again: then the last one that has an outcome cou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, cast
@@ -141,7 +142,10 @@ class ControlSaid(NamedTuple):
 
 @dataclass(slots=True)
 class RunRecord:
-    """A run. `versions`: of the words that its roles were asked in, as far as they are on record. `controls`: of control items."""
+    """A run. `versions`: of the words that its roles were asked in, as far as they are on record. `controls`: of control items.
+
+    `asked`: requests by role, those of control items apart ("control").
+    """
 
     id: str
     policy: str
@@ -150,6 +154,7 @@ class RunRecord:
     subtasks: dict[str, SubtaskRecord] = field(default_factory=dict[str, SubtaskRecord])
     spent: Spent = field(default_factory=Spent)
     controls: list[ControlSaid] = field(default_factory=list[ControlSaid])
+    asked: Counter[str] = field(default_factory=Counter[str])
 
 
 def runs_of(
@@ -184,6 +189,7 @@ def runs_of(
 def _add(run: RunRecord, one: RequestRecord, part: PlanBody) -> None:
     arm, cost = one.request.arm, sum(step.cost for _, step in one.steps)
     run.versions.update({role: version for role, version in one.request.prompts.items() if role in ROLES})
+    run.asked["control" if part.control is not None else arm] += 1
     said = one.outcome.review if one.outcome is not None else None
     if part.control is not None:
         run.spent.control += cost
