@@ -37,10 +37,10 @@ def show_caches(found: Caches) -> None:
     columns = ("written", "USD", "after a climb", "USD", "read", "USD", "hit rate", "saved USD")
     shown = table("rung", *columns, title="prompt caches, by rung (tokens)", right=columns)
     for line in (*found.lines, *((found.total,) if len(found.lines) > 1 else ())):
-        money = (usd(line.written_cost), usd(line.cold_cost), usd(line.read_cost))
+        spent = (usd(line.written_cost), usd(line.cold_cost), usd(line.read_cost))
         counts = (f"{line.written:,}", f"{line.cold:,}", f"{line.read:,}")
         worth = ("" if line.hit_rate is None else percent(line.hit_rate), money(line.saved))
-        shown.add_row(line.rung or "all", *(text for pair in zip(counts, money, strict=True) for text in pair), *worth)
+        shown.add_row(line.rung or "all", *(text for pair in zip(counts, spent, strict=True) for text in pair), *worth)
     stdout.print(shown)
     stdout.print("hit rate: tokens read / (read + written); saved: against the same tokens without a cache")
     for text in _losses(found):

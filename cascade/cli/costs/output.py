@@ -258,10 +258,10 @@ def saved_text(saving: Saving) -> str:
     share = f", {percent(saving.relative)}" if saving.relative is not None else ""
     if saving.interval is None or saving.relative_interval is None:
         return f"{money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.requests} requests)"
-    money, part = saving.interval, saving.relative_interval
+    saved, part = saving.interval, saving.relative_interval
     return (
         f"{money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held-out requests; at 95 %"
-        f" {money(money.low)} to {money(money.high)} USD, {percent(part.low)} to {percent(part.high)}"
+        f" {money(saved.low)} to {money(saved.high)} USD, {percent(part.low)} to {percent(part.high)}"
     )
 
 
