@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cascade.core.control_items import FEWEST, KEEP_S, MOST_WRONG, SHARE, Tally
 from cascade.core.modes import share_of
 from cascade.core.policy import Policy
 from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.corpora.grading import judge_rung
-from cascade.ledger.audit import AuditTables, Control
+from cascade.ledger.audit import AuditTables, Control, Relation
 
 __all__ = [
-    "FEWEST",
     "ControlItem",
     "Standing",
     "control_due",
@@ -30,14 +30,7 @@ __all__ = [
     "withheld_judges",
 ]
 
-FEWEST = 12
-"""A judge is believed only after so many control items, half of them right."""
-
-CONTROLS_S = 30 * 86_400.0
-"""A judge's control items of so many seconds count."""
-_NEWEST = 60  # of a judge's controls count: it may have changed since the older ones
-_MOST_WRONG = 0.2
-_SHARE = 0.1  # of the judged samples, each of which a control item accompanies
+_SAID: dict[Relation | None, bool] = {"agree": True, "disagree": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +109,9 @@ def judge_id(policy: Policy, judge: str) -> str:
 
 def known_controls(policy: Policy, tables: AuditTables, now: float) -> tuple[Control, ...]:
     """The control items of the judges as they are now, oldest first, by the judges' plain names. `now`: Unix seconds. Raises LedgerDown."""
-    found = tables.controls(policy.name, since=now - CONTROLS_S)
-    plain = ((one, one.judge.partition("#")[0]) for one in found)
+    found = tables.controls(policy.name, since=now - KEEP_S)
+    named = ((one, one.judge.partition("#")[0]) for one in found)
+    plain = ((one, name) for one, name in named if judge_rung(name) is not None)  # the reviewer of plans is no judge
     return tuple(replace(one, judge=name) for one, name in plain if judge_id(policy, name) in (one.judge, name))
 
 
@@ -149,9 +143,9 @@ def control_due(
     if missing:
         return missing[len(own) % len(missing)]
     share = share_of("audit:control", request)
-    if follows or share >= _SHARE:
+    if follows or share >= SHARE:
         return None
-    which = int(share / _SHARE * 3)
+    which = int(share / SHARE * 3)
     if which == 2:
         return restatement
     return [item for item in items if item.is_right is (which == 1)][len(own) % len(_PAIRS)]
@@ -177,26 +171,23 @@ class Standing:
 
 def judge_standing(controls: Sequence[Control], judge: str) -> Standing:
     """How a judge stands ("judge:opus"), by its newest control items. `controls`: oldest first, other judges' among them."""
-    own = [one for one in controls if one.judge == judge][-_NEWEST:]
-    right = [one.relation for one in own if one.is_right]
-    wrong = [one.relation for one in own if not one.is_right]
-    agree, disagree = _share(wrong, "agree"), _share(right, "disagree")
-    usable = sum(one.relation in ("agree", "disagree") for one in own)
-    unusable = 1 - usable / len(own) if own else None
+    own = [one for one in controls if one.judge == judge]
+    tally = Tally.of((one.is_right, _SAID.get(one.relation)) for one in own)
+    agree, disagree = _share(tally.wrong_accepted, tally.wrong), _share(tally.right_rejected, tally.right)
+    unusable = _share(tally.unusable, tally.items)
     faults: list[str] = []
-    is_tested = min(len(right), len(wrong)) >= FEWEST // 2
-    if not is_tested:
+    if not tally.is_enough:
         faults.append(
-            f"it was tested on {len(right)} right and {len(wrong)} wrong control items, {FEWEST // 2} of each are needed"
+            f"it was tested on {tally.right} right and {tally.wrong} wrong control items, {FEWEST // 2} of each are needed"
         )
     else:
-        if (agree or 0) > _MOST_WRONG:
+        if (agree or 0) > MOST_WRONG:
             faults.append(f"it agrees with {agree:.0%} of the answers that are known to be wrong")
-        if (disagree or 0) > _MOST_WRONG:
+        if (disagree or 0) > MOST_WRONG:
             faults.append(f"it disagrees with {disagree:.0%} of the answers that are known to be right")
-        if (unusable or 0) > _MOST_WRONG:
+        if (unusable or 0) > MOST_WRONG:
             faults.append(f"of {unusable:.0%} of the control items it says nothing usable")
-    return Standing(len(own), agree, disagree, unusable, not faults, "; ".join(faults), is_tested)
+    return Standing(tally.items, agree, disagree, unusable, not faults, "; ".join(faults), tally.is_enough)
 
 
 def withheld_judges(controls: Sequence[Control], judges: Iterable[str] = ()) -> dict[str, str]:
@@ -207,5 +198,5 @@ def withheld_judges(controls: Sequence[Control], judges: Iterable[str] = ()) -> 
     return {judge: standing.why for judge, standing in standings.items() if not standing.is_believed}
 
 
-def _share(relations: Sequence[str | None], wanted: str) -> float | None:
-    return sum(one == wanted for one in relations) / len(relations) if relations else None
+def _share(count: int, n: int) -> float | None:
+    return count / n if n else None

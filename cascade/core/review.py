@@ -140,7 +140,8 @@ def build_review_prompt(policy: Policy, reviewer: int, request: Request, answer:
     rung, seen = policy.ladder[reviewer], list[Block]()
     asked: dict[str, Any] = {"system": shown(request.system, seen)} if request.system else {}
     asked["turns"] = [{"role": turn["role"], "content": shown(turn["content"], seen)} for turn in request.messages]
-    if (schema := request.schema or request.prompt_schema) is not None:
+    schema = request.result_schema if request.assessed else request.schema or request.prompt_schema
+    if schema is not None:
         asked["schema_of_the_answer"] = schema
     text = json.dumps({"request": asked, "answer": answer}, ensure_ascii=False, indent=1, default=str)
     content = [*seen, {"type": "text", "text": text}] if seen else text

@@ -116,8 +116,7 @@ def step_of(
             if triage and outcome.stop_reason in ("tool_use", "pause_turn"):
                 verdict = read_beside_calls(outcome, structured=request.schema is not None, repair=plan.repair)
             verdict = read_tools(verdict, outcome, request, checks.tools, triage=triage)
-    if request.assessed and not isinstance(outcome, Recorded):
-        verdict = assessed(verdict, structured=request.result_schema is not None)
+        verdict = assessed(verdict, request)
     verdict = apply_checks(verdict, checks.functions, checks.accept)
     return _priced(plan, index, outcome, variant, verdict)
 

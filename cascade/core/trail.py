@@ -236,6 +236,7 @@ class Step:
             ),
             **({"prepared": self.prepared.to_dict()} if self.prepared is not None else {}),
             **({"handed": self.handed.to_dict()} if self.handed is not None else {}),
+            **_level(self.verdict.assessment),
         }
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute
@@ -342,6 +343,7 @@ class Answer(Generic[_Data_co]):
             "certificate": self.certificate,
             "notes": list(self.notes),
             **({"cache": self.cache} if self.cache is not None else {}),
+            **_level(self.assessment),
             "steps": [step.to_dict() for step in self.steps],
         }
 
@@ -405,6 +407,11 @@ def _vote_fields(step: Step) -> dict[str, Any]:
 
 def _check_fields(verdict: Verdict) -> dict[str, Any]:
     return {"checks": [asdict(result) for result in verdict.checks]} if verdict.checks else {}
+
+
+def _level(assessment: Assessment | None) -> dict[str, Any]:
+    """A self-assessment without its reason, which may quote the request."""
+    return {} if assessment is None else {"assessment": assessment.level}
 
 
 _SHORT = 60  # characters of an answer in its repr

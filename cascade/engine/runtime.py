@@ -187,7 +187,7 @@ class Runtime:
         reading = Reading(
             self.policy.early_stop or arguments.streamed,
             arguments.streamed,
-            self._may_close and allowance is None,
+            self._may_close and not (allowance is not None and allowance.is_limited),
             messages=arguments.is_message,
         )
         return RequestContext(

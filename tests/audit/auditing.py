@@ -14,8 +14,9 @@ from typing import Any
 import anthropic
 
 from cascade import Cascade
-from cascade.audit.controls import FEWEST, first_controls, judge_id
+from cascade.audit.controls import first_controls, judge_id
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
+from cascade.core.control_items import FEWEST
 from cascade.core.policy import Policy
 from cascade.core.prompts.audit_judge import RUBRIC
 from cascade.emulator import Emulator

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from cascade.audit.controls import (
-    FEWEST,
     control_due,
     first_controls,
     judge_standing,
@@ -16,6 +15,7 @@ from cascade.audit.controls import (
     withheld_judges,
 )
 from cascade.audit.drift import read_drift
+from cascade.core.control_items import FEWEST
 from cascade.ledger.audit import Control, Relation
 from tests.audit.auditing import Scene, fair, policy, said
 from tests.audit.conftest import MakeScene

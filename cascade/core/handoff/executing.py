@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cascade.core.assessment import assessed
 from cascade.core.assisting import Assisted, ask_auxiliary
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.decision import Situation, own_reason
@@ -105,7 +106,9 @@ class _Run:
         executor = executor_of(policy, settings)
         block = execution_block(artifact, self.passing.carried)
         request = self.passing.request_for(executor, self.taking.request)
-        called = yield from self._call(step, "execution", executor, replace(request, handoff=(block,), top_extra={}))
+        called = yield from self._call(
+            step, "execution", executor, replace(request, handoff=(*request.handoff, block), top_extra={})
+        )
         if called.call is None:
             return Taken(step, called.refusal)
         step = with_auxiliary(step, called.call)
@@ -148,13 +151,14 @@ class _Run:
             kind = "overflow" if failure is not None and failure.kind == "overflow" else "failed"
             return Verdict(kind, detail=f"{where}{failure.summary if failure is not None else 'no reply'}")
         request = self.taking.request
-        return read_reply(
+        verdict = read_reply(
             called.reply,
             triage=False,
             structured=request.schema is not None,
             in_text=request.prompt_schema is not None,
             repair=self.plan.repair,
         )
+        return assessed(verdict, request)
 
 
 def _handed(artifact: dict[str, Any] | None) -> Handed:

@@ -74,8 +74,9 @@ class Passing:
             prompt_schema=None,
             stop_sequences=(),  # of the answer
             max_tokens=None if request.max_tokens is None else max(request.max_tokens, _PLAN_TOKENS),
-            handoff=(plan_block(self.carried, triage=wants_triage(policy, index)),),
+            handoff=(*request.handoff, plan_block(self.carried, triage=wants_triage(policy, index))),
             wants_artifact=True,
+            assessed=False,
         )
         return replace(taking, request=planned, checks=Checks(), early=False)
 

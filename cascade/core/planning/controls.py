@@ -14,25 +14,15 @@ Until then its word counts, and an item accompanies each of its reviews; afterwa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cascade.core.control_items import FEWEST, MOST_WRONG, SHARE, Tally, is_above
 from cascade.core.modes import share_of
 from cascade.core.planning.result import PlanReview, ReviewerStanding, ReviewVerdict
 
-__all__ = ["CONTROLS", "FEWEST", "MOST_WRONG", "NEWEST", "ControlDone", "ControlItem", "control_done", "next_control", "standing_of"]  # fmt: skip
-
-FEWEST = 12
-"""A reviewer is tested by so many control items, half of them right."""
-MOST_WRONG = 0.2
-"""The share of errors up to which a reviewer is believed."""
-NEWEST = 60
-"""So many of a reviewer's newest items count: it may have changed since the older ones."""
-
-_CHANCE = 0.05  # an excess over MOST_WRONG that has at most this probability is no chance
-_SHARE = 0.1  # of the reviews of a tested reviewer, each of which a control item accompanies
+__all__ = ["CONTROLS", "ControlDone", "ControlItem", "control_done", "next_control", "standing_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +160,9 @@ def next_control(
     the reviews of a tested reviewer is drawn. A reviewer that is not believed is asked nothing more.
     """
     standing = standing_of(done)
-    if not standing.believed or (standing.tested and share_of("plan:control", review) >= _SHARE):
+    if not standing.believed or (standing.tested and share_of("plan:control", review) >= SHARE):
         return None
-    asked = (*(one.is_right for one in done if one.verdict is not None), *(one.is_right for one in running))
+    asked = [one.is_right for one in (*_answered(done), *running)]
     if not standing.tested and len(running) >= max(FEWEST - standing.controls, 1):
         return None  # those that are being asked may settle it
     is_right = 2 * sum(asked) <= len(asked)
@@ -186,28 +176,19 @@ def control_done(item: ControlItem, review: PlanReview) -> ControlDone:
 
 def standing_of(done: Sequence[ControlDone]) -> ReviewerStanding:
     """How a reviewer stands, by its newest control items. `done`: its own, oldest first."""
-    counted = [(one.is_right, one.verdict) for one in done if one.verdict is not None][-NEWEST:]
-    right = [verdict for is_right, verdict in counted if is_right]
-    wrong = [verdict for is_right, verdict in counted if not is_right]
-    accepted, unusable = wrong.count("accept"), (right + wrong).count("unusable")
-    rejected = right.count("retry") + right.count("escalate")
+    said = ((one.is_right, None if one.verdict == "unusable" else one.verdict == "accept") for one in _answered(done))
+    tally = Tally.of(said)
     errors = (
-        (accepted, len(wrong), "it accepted {} of {} results that are known to be wrong"),
-        (rejected, len(right), "it rejected {} of {} results that are known to be right"),
-        (unusable, len(counted), "of {} of {} control items it said nothing usable"),
+        (tally.wrong_accepted, tally.wrong, "it accepted {} of {} results that are known to be wrong"),
+        (tally.right_rejected, tally.right, "it rejected {} of {} results that are known to be right"),
+        (tally.unusable, tally.items, "of {} of {} control items it said nothing usable"),
     )
     faults = [words.format(count, n) for count, n, words in errors if is_above(count, n, MOST_WRONG)]
-    enough = min(len(right), len(wrong)) >= FEWEST // 2
-    tested = enough and not faults and all(count <= MOST_WRONG * n for count, n, _ in errors)
+    tested = tally.is_enough and not faults and all(count <= MOST_WRONG * n for count, n, _ in errors)
     return ReviewerStanding(
-        len(counted), accepted, len(wrong), rejected, len(right), unusable, tested, "; ".join(faults)
+        tally.items, tally.wrong_accepted, tally.wrong, tally.right_rejected, tally.right, tally.unusable, tested, "; ".join(faults)
     )  # fmt: skip
 
 
-def is_above(hits: int, n: int, share: float) -> bool:
-    """Whether a share is above `share` beyond chance: the one-sided 95 % lower bound of Clopper and Pearson (1934) is.
-
-    That is so where so many hits of n, or more, have a probability of less than 5 % at `share`.
-    """
-    tail = sum(math.comb(n, count) * share**count * (1 - share) ** (n - count) for count in range(hits, n + 1))
-    return hits > 0 and tail < _CHANCE
+def _answered(done: Sequence[ControlDone]) -> list[ControlDone]:
+    return [one for one in done if one.verdict is not None]

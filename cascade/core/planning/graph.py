@@ -5,22 +5,31 @@ A plan is a value. It prints as a table, and it can be written as YAML, edited b
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, cast
 
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER, Policy
-from cascade.core.text.suggestions import did_you_mean
+from cascade.core.policy.base import Fault
+from cascade.core.text.suggestions import did_you_mean, listed
 
-__all__ = ["NAME", "Plan", "Subtask", "plan_faults", "plan_of"]
+__all__ = ["NAME", "CompileSchema", "Plan", "Subtask", "form_faults", "graph_faults", "plan_faults", "plan_of"]
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 """What ids of subtasks and names of inputs look like."""
 
+CompileSchema = Callable[[Any], object]
+"""Raises ValueError if a JSON Schema cannot be used, MissingExtra if the package that could tell is not installed."""
+
 _VERSION = 1
-_SUBTASK_KEYS = frozenset({"id", "instruction", "inputs", "rung", "why", "task", "schema"})
-_PLAN_KEYS = frozenset({"version", "goal", "inputs", "subtasks", "result", "planner", "prompt"})
+_LONGEST_SHOWN = 72  # characters of an instruction in the table
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_Words = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +40,12 @@ class Subtask:
     the policy; None: "other". `schema`: JSON Schema of the result; None: text.
     """
 
-    id: str
-    instruction: str
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    id: _Words
+    instruction: _Words
     inputs: tuple[str, ...] = ()
-    rung: str = ""
+    rung: str = "haiku"
     why: str = ""
     task: str | None = None
     schema: Mapping[str, Any] | None = None
@@ -47,14 +58,13 @@ class Subtask:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, without what is not set."""
         said: dict[str, Any] = {"id": self.id, "instruction": self.instruction}
-        more = {
-            "inputs": list(self.inputs),
-            "rung": self.rung,
-            "why": self.why,
-            "task": self.task,
-            "schema": self.schema,
-        }
-        return said | {name: value for name, value in more.items() if value}
+        if self.inputs:
+            said["inputs"] = list(self.inputs)
+        said["rung"] = self.rung
+        if self.why:
+            said["why"] = self.why
+        more = {"task": self.task, "schema": None if self.schema is None else dict(self.schema)}
+        return said | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,10 @@ class Plan:
     `planner`: the rung that made it; "" for a person. `prompt`: the version of the words that it was asked in.
     """
 
-    goal: str
-    subtasks: tuple[Subtask, ...]
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    goal: _Words
+    subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1)]
     inputs: tuple[str, ...] = ()
     result: str = ""
     planner: str = ""
@@ -121,144 +133,152 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a table."""
-        head = ("subtask", "rung", "task", "rests on", "instruction")
-        rows: list[tuple[str, ...]] = [head]
+        rows = [("subtask", "rung", "task", "rests on", "instruction")]
         for one in self.subtasks:
-            rows.append(
-                (one.id, one.rung, one.kind, ", ".join(one.inputs) or "-", " ".join(one.instruction.split())[:72])
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-        lines = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
-        ]
-        return "\n".join(lines)
+            shown = " ".join(one.instruction.split())
+            shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 1]}…"
+            rows.append((one.id, one.rung, one.kind, ", ".join(one.inputs) or "-", shown))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+        return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows)
+
+
+_FORM = TypeAdapter(Plan)
 
 
 def plan_of(values: object) -> tuple[Plan | None, tuple[str, ...]]:
     """The plan in JSON values, or the faults of their form, a line each. What it means for a policy is `plan_faults`'s."""
+    found = form_faults(values)
+    return (found, ()) if isinstance(found, Plan) else (None, tuple(map(str, found)))
+
+
+def form_faults(values: object) -> Plan | list[Fault]:
+    """The plan in JSON values, or the faults of their form, each with its place."""
     if not isinstance(values, Mapping):
-        return None, ("a plan is a mapping with goal and subtasks",)
-    given = cast("Mapping[str, Any]", values)
-    faults = [f"unknown key {name!r}: {did_you_mean(str(name), _PLAN_KEYS)}known: {', '.join(sorted(_PLAN_KEYS))}"
-              for name in given if name not in _PLAN_KEYS]  # fmt: skip
-    if given.get("version", _VERSION) != _VERSION:
-        faults.append(f"version: must be {_VERSION}, not {given['version']!r}")
-    for name in ("goal", "result", "planner", "prompt"):
-        if not isinstance(given.get(name, ""), str):
-            faults.append(f"{name}: must be a text")
-    if not str(given.get("goal") or "").strip():
-        faults.append("goal: it is missing")
-    listed = given.get("subtasks")
-    if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
-        return None, (*faults, "subtasks: a list with at least one subtask is needed")
-    subtasks: list[Subtask] = []
-    for number, one in enumerate(cast("Sequence[Any]", listed)):
-        subtask, wrong = _subtask_of(one, number)
-        faults += wrong
-        if subtask is not None:
-            subtasks.append(subtask)
-    inputs = _names(given.get("inputs", ()))
-    if inputs is None:
-        faults.append("inputs: must be a list of names")
-    if faults or inputs is None:
-        return None, tuple(faults)
-    texts = (str(given.get(name, "")) for name in ("result", "planner", "prompt"))
-    return Plan(given["goal"], tuple(subtasks), inputs, *texts), ()
+        return [Fault((), "a plan is a mapping", "give it a goal and subtasks")]
+    given = dict(cast("Mapping[str, Any]", values))
+    version = given.pop("version", _VERSION)
+    faults = [Fault(("version",), f"version: {version!r} is not known here", f"write version: {_VERSION}")]
+    if type(version) is int and version == _VERSION:
+        faults = []
+    try:
+        plan = _FORM.validate_json(json.dumps(given, allow_nan=False))  # JSON has lists where a plan has tuples
+    except ValidationError as problems:
+        errors = [one for one in problems.errors(include_url=False) if not _follows(one)]
+        return faults + [_form_fault(one, given) for one in errors]
+    except (TypeError, ValueError, RecursionError):
+        return [*faults, Fault((), "it is not JSON", "use texts, numbers, lists and mappings")]
+    return faults or plan
 
 
-def _subtask_of(values: object, number: int) -> tuple[Subtask | None, list[str]]:
-    where = f"subtasks[{number}]"
-    if not isinstance(values, Mapping):
-        return None, [f"{where}: must be a mapping with id and instruction"]
-    given = cast("Mapping[str, Any]", values)
-    where = f"subtask {given['id']!r}" if isinstance(given.get("id"), str) else where
-    faults = [f"{where}: unknown key {name!r}: {did_you_mean(str(name), _SUBTASK_KEYS)}known: {', '.join(sorted(_SUBTASK_KEYS))}"
-              for name in given if name not in _SUBTASK_KEYS]  # fmt: skip
-    for name in ("id", "instruction"):
-        if not isinstance(given.get(name), str) or not given[name].strip():
-            faults.append(f"{where}: {name} is missing")
-    for name in ("rung", "why"):
-        if not isinstance(given.get(name, ""), str):
-            faults.append(f"{where}: {name} must be a text")
-    if given.get("task") is not None and not isinstance(given["task"], str):
-        faults.append(f"{where}: task must be a text")
-    if given.get("schema") is not None and not isinstance(given["schema"], Mapping):
-        faults.append(f"{where}: schema must be a JSON Schema")
-    inputs = _names(given.get("inputs", ()))
-    if inputs is None:
-        faults.append(f"{where}: inputs must be a list of names")
-    if faults or inputs is None:
-        return None, faults
-    return Subtask(
-        given["id"], given["instruction"], inputs, given.get("rung", ""), given.get("why", ""), given.get("task") or None,
-        given.get("schema"),
-    ), []  # fmt: skip
+def _follows(error: Any) -> bool:
+    """Whether an error only follows from others: a list is too short because its entries are wrong."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
-def _names(values: object) -> tuple[str, ...] | None:
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        return None
-    names = tuple(cast("Sequence[Any]", values))
-    return names if all(isinstance(name, str) for name in names) else None
+_WANTED = {"inputs": "a list of names", "subtasks": "a list of subtasks", "schema": "a JSON Schema, which is a mapping"}
 
 
-def plan_faults(plan: Plan, policy: Policy, inputs: Sequence[str] | None = None) -> Iterator[str]:
-    """Why a plan cannot be run under this policy, a line each. `inputs`: names of what the caller gives; None: the plan's own."""
-    rungs = [rung.rung for rung in policy.ladder]
-    kinds = {task.name for task in policy.tasks}
+def _form_fault(error: Any, given: Mapping[str, Any]) -> Fault:
+    """A fault in the words of a plan."""
+    path, kind, where = cast("tuple[str | int, ...]", error["loc"]), error["type"], ""
+    if len(path) > 1 and path[0] == "subtasks":
+        one = given["subtasks"][path[1]]
+        name = cast("dict[str, Any]", one).get("id") if isinstance(one, dict) else None
+        where = f"subtask {name!r}: " if isinstance(name, str) else f"subtasks[{path[1]}]: "
+    if where and len(path) == 2:
+        return Fault(path, f"{where}it is no subtask", "give a mapping with id and instruction")
+    named = next((str(part) for part in reversed(path) if isinstance(part, str)), "plan")
+    if kind == "unexpected_keyword_argument":
+        known = [one.name for one in fields(Subtask if where else Plan)]
+        return Fault(path, f"{where}unknown key {named!r}", f"{did_you_mean(named, known)}known: {listed(known)}")
+    if kind == "missing":
+        return Fault(path, f"{where}{named} is missing", f"add {named}: …")
+    if kind in {"string_pattern_mismatch", "too_short"}:
+        return Fault(path, f"{where}{named} is empty", f"add {named}: …")
+    return Fault(path, f"{where}{named} has another form", f"give {_WANTED.get(named, 'a text')}")
+
+
+def graph_faults(plan: Plan, inputs: Sequence[str] | None = None) -> Iterator[Fault]:
+    """What is wrong with a plan under any policy. `inputs`: names of what the caller gives; None: the plan's own."""
     given = plan.inputs if inputs is None else tuple(inputs)
     ids = [one.id for one in plan.subtasks]
-    most = policy.plan.max_subtasks if policy.plan is not None else len(ids)
-    if len(ids) > most:
-        yield f"it has {len(ids)} subtasks, and at most {most} are allowed (plan.max_subtasks)"
-    for name in sorted({name for name in ids if ids.count(name) > 1}):
-        yield f"subtask {name!r} is there twice"
-    known = [*dict.fromkeys(ids), *given]
-    for one in plan.subtasks:
-        where = f"subtask {one.id!r}"
+    for number, name in enumerate(plan.inputs):
+        if NAME.fullmatch(name) is None:
+            yield Fault(
+                ("inputs", number), f"the input {name!r} has no usable name", "use a lower-case name, such as report"
+            )
+    for number, one in enumerate(plan.subtasks):
+        at, where = ("subtasks", number), f"subtask {one.id!r}"
         if NAME.fullmatch(one.id) is None:
-            yield f"{where}: its id must be a lower-case name, such as extract_names"
+            yield Fault((*at, "id"), f"{where} has no usable id", "use a lower-case name, such as extract_names")
+        if one.id in ids[:number]:
+            yield Fault((*at, "id"), f"{where} is there twice", "give each subtask an id of its own")
         if one.id in given:
-            yield f"{where}: an input has the same name"
-        if one.rung not in rungs:
-            yield f"{where}: there is no rung {one.rung!r} on the ladder (use one of {', '.join(rungs)})"
-        elif (ceiling := policy.route(one.kind).ceiling) < rungs.index(one.rung):
-            yield f"{where}: rung {one.rung!r} is above the ceiling of task {one.kind!r}, {rungs[ceiling]!r}"
-        if one.task is not None and one.task != OTHER and one.task not in kinds:
-            listed = f"use one of {', '.join(sorted(kinds))}, or leave it out" if kinds else "leave it out"
-            yield f"{where}: the policy has no task {one.task!r} ({listed})"
-        for name in one.inputs:
-            if name == one.id:
-                yield f"{where}: it rests on itself"
-            elif name not in known:
-                yield f"{where}: there is no input or subtask {name!r} ({did_you_mean(name, known)}known: {', '.join(known) or 'none'})"
+            yield Fault((*at, "id"), f"{where} has the name of an input", "give it an id of its own")
+    yield from _reference_faults(plan, [*dict.fromkeys((*ids, *given))])
     if plan.result and plan.result not in ids:
-        yield f"result: there is no subtask {plan.result!r} ({did_you_mean(plan.result, ids)}known: {', '.join(ids)})"
-    circle = _cycle(plan)
-    if circle:
-        yield f"these subtasks rest on each other: {' -> '.join(circle)}"
+        hint = f"{did_you_mean(plan.result, ids)}known: {listed(ids)}"
+        yield Fault(("result",), f"result: there is no subtask {plan.result!r}", hint)
+    if circle := _cycle(plan):
+        number = ids.index(circle[0])
+        hint = "a subtask may only rest on what does not rest on it"
+        yield Fault(("subtasks", number, "inputs"), f"subtasks rest on each other: {' -> '.join(circle)}", hint)
+
+
+def _reference_faults(plan: Plan, known: Sequence[str]) -> Iterator[Fault]:
+    for number, one in enumerate(plan.subtasks):
+        for place, name in enumerate(one.inputs):
+            if name not in known:
+                hint = f"{did_you_mean(name, known)}known: {listed(known)}"
+                problem = f"subtask {one.id!r}: there is no input or subtask {name!r}"
+                yield Fault(("subtasks", number, "inputs", place), problem, hint)
+
+
+def plan_faults(
+    plan: Plan, policy: Policy, inputs: Sequence[str] | None = None, *, compile_schema: CompileSchema | None = None
+) -> Iterator[str]:
+    """Why a plan cannot be run under this policy, a line each. `inputs`: names of what the caller gives; None: the plan's own.
+
+    `compile_schema`: tries the schemas of results (`BoundPolicy.compile_schema`); None: they are not tried.
+    """
+    yield from map(str, graph_faults(plan, inputs))
+    most = len(plan.subtasks) if policy.plan is None else policy.plan.max_subtasks
+    if len(plan.subtasks) > most:
+        yield f"it has {len(plan.subtasks)} subtasks, and at most {most} are allowed (plan.max_subtasks)"
+    for one in plan.subtasks:
+        yield from _subtask_faults(one, policy)
+        try:
+            if compile_schema is not None and one.schema is not None:
+                compile_schema(dict(one.schema))
+        except (ValueError, MissingExtra) as problem:
+            yield f"subtask {one.id!r}: its schema cannot be used: {problem}"
+
+
+def _subtask_faults(one: Subtask, policy: Policy) -> Iterator[str]:
+    """Whether the policy has its kind and its rung."""
+    rungs, kinds = [rung.rung for rung in policy.ladder], [task.name for task in policy.tasks]
+    where = f"subtask {one.id!r}"
+    if one.kind != OTHER and one.kind not in kinds:
+        hint = f"{did_you_mean(one.kind, kinds)}known: {listed((*kinds, OTHER))}"
+        yield f"{where}: the policy has no task {one.kind!r} ({hint})"
+    if one.rung not in rungs:
+        hint = f"{did_you_mean(one.rung, rungs)}use one of {', '.join(rungs)}"
+        yield f"{where}: there is no rung {one.rung!r} on the ladder ({hint})"
+    elif (ceiling := policy.route(one.kind).ceiling) < rungs.index(one.rung):
+        yield f"{where}: rung {one.rung!r} is above the ceiling of task {one.kind!r} (use {rungs[ceiling]} or one below it)"
 
 
 def _cycle(plan: Plan) -> tuple[str, ...]:
     """The ids of a cycle, its first again at the end; empty without one."""
-    needs = {one.id: [name for name in plan.needs(one) if name != one.id] for one in plan.subtasks}
+    needs = {one.id: plan.needs(one) for one in plan.subtasks}
     left = dict(needs)
-    while left:
-        free = [name for name, others in left.items() if not any(other in left for other in others)]
-        if not free:
-            break
+    while free := [name for name, others in left.items() if not any(other in left for other in others)]:
         for name in free:
             del left[name]
-    if not left:
-        return ()
-    path = [next(iter(left))]
-    while True:
+    path = list(left)[:1]
+    while path:
         following = next(name for name in needs[path[-1]] if name in left)
         if following in path:
             return (*path[path.index(following) :], following)
         path.append(following)
-
-
-def with_rung(plan: Plan, name: str, rung: str) -> Plan:
-    """The plan with another rung assigned to a subtask."""
-    return replace(plan, subtasks=tuple(replace(one, rung=rung) if one.id == name else one for one in plan.subtasks))
+    return ()

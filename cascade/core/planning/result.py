@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cascade.core.planning.graph import Plan
@@ -35,13 +35,17 @@ class PlanReview:
     cost_nanousd: int = 0
     failed: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One climb of a subtask, and its review, if it was reviewed.
 
-    `answer` None: the climb ended in an error, `error` says which. `started_at`: the index of the rung that it began at, above 0 only where
-    it goes on from the attempt before. In a run that was taken up again, `answer` is as the journal has it: without its steps' details.
+    `error`: how the climb ended, if it has no result. `started_at`: the index of the rung that it began at, above 0 only where it goes on
+    from the attempt before. `answer`: with its trail; None if there is none, and for what an earlier life of the run did.
     """
 
     number: int
@@ -60,6 +64,23 @@ class Attempt:
     """What each step cost, in order: (rung, nano-USD). The steps below the assigned rung are the price of the ladder's law."""
     answer: Answer | None = field(default=None, compare=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, without the trail's details."""
+        values = asdict(replace(self, answer=None))
+        del values["answer"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Attempt:
+        """The attempt that `to_dict` gave. Raises TypeError or KeyError for anything else."""
+        said, review, given = values.get("assessment"), values.get("review"), dict(values)
+        given |= {
+            "assessment": None if said is None else Assessment(**said),
+            "review": None if review is None else PlanReview(**review),
+            "rungs": tuple((rung, cost) for rung, cost in values["rungs"]),
+        }
+        return cls(**given)
+
 
 @dataclass(frozen=True, slots=True)
 class SubtaskResult:
@@ -77,6 +98,16 @@ class SubtaskResult:
     attempts: tuple[Attempt, ...] = ()
     why: str = ""
     rests_on: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        names = ("id", "assigned", "status", "text", "data", "rung", "why")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "rests_on": list(self.rests_on),
+            "cost_nanousd": self.cost_nanousd,
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+        }
 
     @property
     def cost_nanousd(self) -> int:
@@ -128,7 +159,8 @@ class Result:
     """What a run made. `str(result)` is the text of the plan's final subtask.
 
     `stopped`: what ended it before everything was settled; it can be taken up again: `cascade.run(result)`, or the same `run=` name.
-    `costs`: nano-USD by role. `notes`: what else the caller should know. `id`: of the run, on the ledger.
+    `costs`: nano-USD by role. `notes`: what else the caller should know. `id`: of the run, on the ledger. `maybe_nanousd`: what calls
+    whose reply never came may have cost beside that; it counts toward `max_usd`. `policy_hash`: of the policy that it was run under.
     """
 
     plan: Plan
@@ -139,6 +171,8 @@ class Result:
     reviewer: ReviewerStanding = ReviewerStanding()
     notes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    maybe_nanousd: int = 0
+    policy_hash: str = ""
 
     @property
     def final(self) -> SubtaskResult:
@@ -174,5 +208,49 @@ class Result:
         """The ids of the subtasks with this status, in the plan's order."""
         return tuple(one.id for one in self.plan.subtasks if self.subtasks[one.id].status == status)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, money in nano-USD: what `from_dict` takes. The inputs' texts are in it."""
+        return {
+            "id": self.id,
+            "ok": self.ok,
+            "stopped": self.stopped,
+            "text": self.text,
+            "data": self.data,
+            "cost_nanousd": self.cost_nanousd,
+            "maybe_nanousd": self.maybe_nanousd,
+            "costs": dict(self.costs),
+            "notes": list(self.notes),
+            "policy_hash": self.policy_hash,
+            "reviewer": asdict(self.reviewer),
+            "subtasks": [self.subtasks[one.id].to_dict() for one in self.plan.subtasks],
+            "plan": self.plan.to_dict(),
+            "inputs": dict(self.inputs),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+        """The Result that `to_dict` gave, without its trails. Raises ValueError, TypeError or KeyError for anything else."""
+        return cls(
+            Plan.from_dict(values["plan"]),
+            {one["id"]: _subtask_of(one) for one in values["subtasks"]},
+            values["id"],
+            values["costs"],
+            values["stopped"],
+            ReviewerStanding(**values["reviewer"]),
+            tuple(values["notes"]),
+            values["inputs"],
+            values["maybe_nanousd"],
+            values["policy_hash"],
+        )
+
     def __str__(self) -> str:
         return self.text or ""
+
+
+def _subtask_of(values: Mapping[str, Any]) -> SubtaskResult:
+    given: dict[str, Any] = {name: value for name, value in values.items() if name != "cost_nanousd"}
+    given |= {
+        "attempts": tuple(Attempt.from_dict(one) for one in values["attempts"]),
+        "rests_on": tuple(values["rests_on"]),
+    }
+    return SubtaskResult(**given)

@@ -9,6 +9,7 @@ summariser      to shorten a conversation
 handoff         a rung that a request climbs to: the doubt about the answer below, or a plan and the answer by it
 audit_judge     of the audit: to compare an answer with another
 grading_judge   of a recording: to grade an answer against a reference
+reviewer        of a plan: to read a result against its instruction and its sources
 
 What builds a prompt of these words stands elsewhere. Certificates, recordings and the ledger rest on the words: with every change
 of them, however small, the version changes.

@@ -2,23 +2,122 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import threading
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
+from cascade.core.errors import ConfigurationError
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result
+from cascade.core.trail import Answer
+from cascade.engine.blocking import warn_of_blocking
+from cascade.engine.planning.execution import Execution, Job
+from cascade.engine.planning.opening import OpenedRun, open_run
 from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.standing import keep_control, recall_controls
 
 if TYPE_CHECKING:
     from cascade.engine.drivers import AsyncCascade, Cascade
 
 __all__ = ["arun_plan", "run_plan"]
 
+_Done = tuple[Job, Answer[Any] | None, BaseException | None]
+
 
 def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`Cascade.run`."""
-    raise NotImplementedError
+    warn_of_blocking()
+    driver.prepare()
+    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    try:
+        _require_plan(opened)
+        run = opened.execution(recall_controls(opened.runtime))
+        _drive(driver, run, opened.concurrency)
+        return run.result()
+    finally:
+        opened.close()
+
+
+def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
+    """Each request on a thread of its own. The threads are daemons: who interrupts a second time does not wait for them."""
+    done: SimpleQueue[_Done] = SimpleQueue()
+    running = 0
+    try:
+        while True:
+            for job in run.start(concurrency):
+                context = copy_context()
+                threading.Thread(
+                    target=context.run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
+                ).start()
+                running += 1
+            if not running:
+                return
+            come = done.get()
+            running -= 1
+            control = run.finish(*come)
+            if control is not None:
+                keep_control(run.terms.runtime, control)
+    except BaseException:  # nothing more is begun; what is under way is paid for, so its end is kept
+        while running:
+            come = done.get()
+            running -= 1
+            run.put_down(*come)
+        raise
+
+
+def _answer(driver: Cascade, job: Job, done: SimpleQueue[_Done]) -> None:
+    try:
+        done.put((job, driver.respond(job.arguments), None))
+    except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
+        done.put((job, None, error))
 
 
 async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: RunOptions) -> Result:
-    """`AsyncCascade.run`."""
-    raise NotImplementedError
+    """`AsyncCascade.run`. Who cancels it cancels the requests that are under way."""
+    await driver.prepare()
+    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    try:
+        _require_plan(opened)
+        run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
+        await _adrive(driver, run, opened.concurrency)
+        return run.result()
+    finally:
+        opened.close()
+
+
+async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> None:
+    """Each request in a task of its own."""
+    jobs: dict[asyncio.Task[Answer[Any]], Job] = {}
+    try:
+        while True:
+            for job in run.start(concurrency):
+                jobs[asyncio.create_task(driver.respond(job.arguments))] = job
+            if not jobs:
+                return
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in jobs if task.done()]:
+                control = run.finish(jobs.pop(task), *_came_of(task))
+                if control is not None:
+                    await asyncio.to_thread(keep_control, run.terms.runtime, control)
+    except BaseException:
+        for task in jobs:
+            task.cancel()
+        if jobs:
+            await asyncio.wait(jobs)
+        for task, job in jobs.items():
+            run.put_down(job, *_came_of(task))
+        raise
+
+
+def _require_plan(opened: OpenedRun) -> None:
+    if opened.plan is None:
+        raise ConfigurationError("goals cannot be run yet: give a plan")
+
+
+def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:
+    if task.cancelled():
+        return None, asyncio.CancelledError()
+    error = task.exception()
+    return (None, error) if error is not None else (task.result(), None)

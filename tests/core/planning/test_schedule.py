@@ -1,0 +1,387 @@
+"""What of a run may be done, and what becomes of its subtasks: the rules one by one, then any plan with any outcomes in any order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.core.modes import share_of
+from cascade.core.planning.graph import Plan, Subtask
+from cascade.core.planning.result import Attempt, PlanReview, Result, ReviewerStanding
+from cascade.core.planning.schedule import Execute, Review, Schedule
+from tests.core.planning.scheduling import RUNGS, drive, failed, made, plans, policy, said
+
+DIAMOND = Plan(
+    "g",
+    (
+        Subtask("top", "1", rung="haiku"),
+        Subtask("left", "2", ("top",), "sonnet"),
+        Subtask("right", "3", ("top",), "haiku"),
+        Subtask("end", "4", ("left", "right"), "haiku"),
+    ),
+)
+ONE = Plan("g", (Subtask("a", "1", rung="haiku"),))
+
+
+def schedule(plan: Plan = ONE, share: float = 1.0, **more: Any) -> Schedule:
+    """A schedule that reviews no result which its executor is sure of, if no other share is given."""
+    return Schedule(plan, policy(**more.pop("rules", {})), review_share=lambda _: share, **more)
+
+
+def ids(works: tuple[Execute | Review, ...]) -> list[str]:
+    """Whose they are."""
+    return [work.subtask.id for work in works]
+
+
+def test_what_rests_on_nothing_open_may_run_at_the_same_time() -> None:
+    """And nothing else; the floor is the assigned rung, the start the first."""
+    run = schedule(DIAMOND)
+    (top,) = run.ready()
+    assert isinstance(top, Execute)
+    assert run.ready() == ()
+    run.settle(top, made(top))
+    left, right = run.ready()
+    assert [(work.subtask.id, work.start, work.floor) for work in (left, right) if isinstance(work, Execute)] == [
+        ("left", 0, 1), ("right", 0, 0),
+    ]  # fmt: skip
+    run.settle(right, made(right))  # pyright: ignore[reportArgumentType]
+    assert run.ready() == ()
+    run.settle(left, made(left))  # pyright: ignore[reportArgumentType]
+    assert ids(run.ready()) == ["end"]
+
+
+def test_no_more_is_handed_out_than_there_is_room_for() -> None:
+    """The rest is, later."""
+    run = schedule(Plan("g", tuple(Subtask(f"s{n}", "x") for n in range(3))))
+    assert ids(run.ready(2)) == ["s0", "s1"]
+    assert run.ready(0) == ()
+    assert ids(run.ready(5)) == ["s2"]
+
+
+def test_a_failed_subtask_fails_what_rests_on_it_and_nothing_else() -> None:
+    """The others are run to their end."""
+    run = schedule(DIAMOND)
+    assert drive(run, left=["failed"]) == ["top@0/0", "left@0/1", "right@0/0"]
+    results = run.results()
+    assert {name: one.status for name, one in results.items()} == {
+        "top": "accepted", "left": "failed", "right": "accepted", "end": "skipped",
+    }  # fmt: skip
+    assert results["left"].why == "AllRungsFailed: no"
+    assert results["end"].why == "it rests on left, which failed"
+    assert run.is_finished
+
+
+@pytest.mark.parametrize(
+    ("level", "share", "degraded", "is_reviewed"),
+    [
+        ("high", 0.5, None, False),
+        ("high", 0.05, None, True),
+        ("high", 0.5, "error", True),
+        ("medium", 0.5, None, True),
+        ("low", 0.5, None, True),
+        (None, 0.5, None, True),
+    ],
+)
+def test_what_is_reviewed(level: str | None, share: float, degraded: str | None, is_reviewed: bool) -> None:
+    """All that its executor is not sure of, all that is degraded, and a share of the rest."""
+    run = schedule(share=share)
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work, level, degraded=degraded))
+    assert [type(one) for one in run.ready()] == ([Review] if is_reviewed else [])
+    assert run.results()["a"].status == ("pending" if is_reviewed else "accepted")
+
+
+def test_the_share_is_drawn_from_the_request_s_id() -> None:
+    """The same for the same id, in every process."""
+    assert 0.07 < sum(share_of("plan review", f"r{n}") < 0.1 for n in range(2_000)) / 2_000 < 0.13
+    run = Schedule(ONE, policy(review_high=share_of("plan review", "r-a-0") + 1e-9))
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work))
+    assert [type(one) for one in run.ready()] == [Review]
+
+
+def test_a_result_that_is_sent_back_is_made_one_rung_above_the_final_one() -> None:
+    """Not above the assigned one; the reason goes with it; the new result is reviewed again, however sure its executor is."""
+    run = schedule()
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work, "low", "sonnet"))
+    (review,) = run.ready()
+    run.settle(review, said("retry", "a name is missing"))
+    assert run.ready() == (Execute(ONE["a"], 1, 2, 2, "a name is missing"),)
+    again = Execute(ONE["a"], 1, 2, 2, "a name is missing")
+    run.settle(again, made(again, "high"))
+    (review,) = run.ready()
+    assert review == Review(ONE["a"], 1)
+    run.settle(review, said("accept"))
+    result = run.results()["a"]
+    assert (result.status, result.text, result.rung, len(result.attempts)) == ("accepted", "a.1", "opus", 2)
+
+
+def test_retries_end_at_the_top_at_the_task_s_ceiling_and_at_max_retries() -> None:
+    """What is left then is unsettled, with the reason, and the last result."""
+    run = schedule()
+    assert drive(run, a=["low", "retry", "low", "retry", "low", "retry"]) == [
+        "a@0/0", "review a", "a@1/1", "review a", "a@2/2", "review a",
+    ]  # fmt: skip
+    one = run.results()["a"]
+    assert (one.status, one.text) == ("unsettled", "a.2")
+    assert one.why == "sent back by the reviewer, and plan.max_retries is 2: because"
+
+    run = schedule(rules={"max_retries": 0})
+    assert drive(run, a=["low", "retry"]) == ["a@0/0", "review a"]
+    assert run.results()["a"].status == "unsettled"
+
+    tasks = [{"name": "easy", "ceiling": "sonnet"}]
+    plan = Plan("g", (Subtask("a", "1", rung="sonnet", task="easy"),))
+    run = Schedule(plan, policy(tasks, review_high=1.0))
+    assert drive(run, a=["high", "retry"]) == ["a@0/1", "review a"]
+    assert run.results()["a"].why == "sent back by the reviewer, and sonnet is the highest rung: because"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why"),
+    [("escalate", "no model can settle it, says the reviewer: because"), ("unusable", "not reviewed: because")],
+)
+def test_what_the_reviewer_does_not_settle_is_passed_on_with_a_mark(verdict: str, why: str) -> None:
+    """What rests on it, directly or not, says so."""
+    run = schedule(DIAMOND)
+    drive(run, right=["low", verdict])
+    results = run.results()
+    assert (results["right"].status, results["right"].why, results["right"].text) == ("unsettled", why, "right.0")
+    assert {name: one.rests_on for name, one in results.items()} == {
+        "top": (), "left": (), "right": (), "end": ("right",),
+    }  # fmt: skip
+
+
+def test_marks_are_passed_on_through_accepted_results() -> None:
+    """A result rests on what its sources rest on."""
+    chain = Plan("g", (Subtask("a", "1"), Subtask("b", "2", ("a",)), Subtask("c", "3", ("b",))))
+    run = schedule(chain)
+    drive(run, a=["low", "escalate"])
+    assert run.results()["c"].rests_on == ("a",)
+    assert run.results()["c"].status == "accepted"
+
+
+def test_a_retry_that_fails_leaves_the_result_that_was_sent_back_with_the_mark() -> None:
+    """It is not lost, and not accepted either."""
+    run = schedule(DIAMOND)
+    drive(run, top=["low", "retry", "failed"])
+    one = run.results()["top"]
+    assert (one.status, one.text, one.rung) == ("unsettled", "top.0", "haiku")
+    assert one.why == "sent back by the reviewer (because), and one rung up it failed: AllRungsFailed: no"
+    assert run.results()["end"].rests_on == ("top",)
+
+
+def test_a_degraded_result_that_is_accepted_says_so() -> None:
+    """It stands, with a mark."""
+    run = schedule()
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work, degraded="storm"))
+    drive(run)
+    assert (run.results()["a"].status, run.results()["a"].why) == (
+        "accepted",
+        "accepted by the reviewer, degraded: storm",
+    )
+
+
+def ask_controls(run: Schedule, verdict: str, count: int) -> None:
+    """The reviewer says this of so many control items."""
+    for number in range(count):
+        control = run.beside(f"c{number}")
+        if control is not None:
+            run.settle(control, said(verdict))
+
+
+@pytest.mark.parametrize("verdict", ["accept", "retry", "unusable"])
+def test_the_word_of_a_reviewer_that_is_not_believed_does_not_count(verdict: str) -> None:
+    """Neither what it accepted before nor what it sent back: what needed it is unsettled, and nothing is made again."""
+    run = schedule(DIAMOND)
+    drive_to = run.ready()[0]
+    assert isinstance(drive_to, Execute)
+    run.settle(drive_to, made(drive_to, "low"))
+    (review,) = run.ready()
+    run.settle(review, said("accept"))
+    ask_controls(run, verdict, 20)
+    assert not run.standing.believed
+    drive(run, left=["low"])
+    results = run.results()
+    for name in ("top", "left"):
+        assert results[name].status == "unsettled"
+        assert results[name].why == f"the reviewer is not believed: {run.standing.why}"
+    assert results["right"].status == "accepted"
+    assert results["end"].rests_on == ("top", "left")
+    assert run.is_finished
+    assert run.beside("another") is None
+
+
+def test_a_reviewer_that_was_not_believed_stays_so_for_the_run() -> None:
+    """Also where the run is taken up again and other runs thought better of it."""
+    run = schedule(unbelieved="it accepts all")
+    assert drive(run, a=["low"]) == ["a@0/0"]
+    assert run.results()["a"].why == "the reviewer is not believed: it accepts all"
+    assert run.standing.why == "it accepts all"
+
+
+def test_what_a_retry_changes_is_not_built_upon_while_it_is_under_way() -> None:
+    """Not even if the reviewer loses its word meanwhile, by which the result that was sent back would stand."""
+    run = schedule(DIAMOND)
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work, "low"))
+    (review,) = run.ready()
+    run.settle(review, said("retry"))
+    (again,) = run.ready()
+    assert isinstance(again, Execute)
+    ask_controls(run, "accept", 20)
+    assert run.ready() == ()
+    run.settle(again, made(again))
+    assert ids(run.ready()) == ["left", "right"]
+    assert run.results()["top"].text == "top.1"
+
+
+def test_after_a_stop_nothing_is_handed_out_and_what_is_under_way_is_kept() -> None:
+    """The rest is pending; the first reason holds."""
+    run = schedule(DIAMOND)
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.stop("budget")
+    run.stop("deadline")
+    assert not run.is_finished
+    run.settle(work, made(work))
+    assert run.ready() == ()
+    assert run.is_finished
+    assert (run.stopped, [one.status for one in run.results().values()]) == ("budget", ["accepted", *["pending"] * 3])
+
+
+def test_a_work_that_was_given_back_is_handed_out_again() -> None:
+    """As if it had never been."""
+    run = schedule()
+    (work,) = run.ready()
+    run.give_back(work)
+    assert run.ready() == (work,)
+
+
+def test_outcomes_of_what_is_not_under_way_are_refused() -> None:
+    """A work twice, one that was never handed out, and an outcome of another kind."""
+    run = schedule()
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    with pytest.raises(ValueError, match="not handed out"):
+        run.settle(Review(ONE["a"], 0), said("accept"))
+    with pytest.raises(TypeError, match="no outcome of Execute"):
+        run.settle(work, said("accept"))
+    run = schedule()
+    (work,) = run.ready()
+    run.settle(work, made(work))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="not handed out"):
+        run.settle(work, made(work))  # pyright: ignore[reportArgumentType]
+
+
+def _descendants(plan: Plan, of: set[str]) -> set[str]:
+    found: set[str] = set()
+    for level in plan.levels():
+        found |= {one.id for one in level if set(plan.needs(one)) & (of | found)}
+    return found
+
+
+@given(plans(), st.data())
+def test_any_plan_with_any_outcomes_ends_and_keeps_the_rules(plan: Plan, data: st.DataObject) -> None:
+    """Each work once and never before what it rests on; each subtask once and its retries; failures reach their descendants alone."""
+    shares: dict[str, float] = {}
+    run = Schedule(
+        plan, policy(), review_share=lambda key: shares.setdefault(key, data.draw(st.sampled_from([0.0, 1.0])))
+    )
+    under_way: list[Execute | Review] = []
+    handed: Counter[Execute | Review] = Counter()
+    sent_back: Counter[str] = Counter()
+    while True:
+        fresh = run.ready(data.draw(st.integers(1, 3)))
+        handed.update(fresh)
+        for work in fresh:
+            statuses = {name: run.results()[name].status for name in plan.needs(work.subtask)}
+            assert set(statuses.values()) <= {"accepted", "unsettled"}, (
+                "it was begun before what it rests on was settled"
+            )
+            if isinstance(work, Execute) and work.attempt:
+                before = run.results()[work.subtask.id].attempts[-1]
+                assert work.start == work.floor == RUNGS.index(before.rung or "") + 1
+        under_way += fresh
+        if not under_way:
+            break
+        work = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
+        if isinstance(work, Execute):
+            rung = RUNGS[data.draw(st.integers(work.floor, 2))]
+            level = data.draw(st.sampled_from(["high", "medium", "low", None]))
+            lost = data.draw(st.integers(0, 4)) == 0
+            run.settle(work, failed(work) if lost else made(work, level, rung))
+        else:
+            verdict = data.draw(st.sampled_from(["accept", "retry", "escalate", "unusable"]))
+            sent_back[work.subtask.id] += verdict == "retry"
+            run.settle(work, said(verdict))
+    assert run.is_finished
+    results = run.results()
+    assert set(handed.values()) == {1}
+    lost = {name for name, one in results.items() if one.status == "failed"}
+    assert {name for name, one in results.items() if one.status == "skipped"} == _descendants(plan, lost)
+    for name, one in results.items():
+        assert one.status != "pending"
+        executed = [work.attempt for work in handed if isinstance(work, Execute) and work.subtask.id == name]
+        assert sorted(executed) == list(range(len(one.attempts)))
+        assert len(one.attempts) <= 1 + sent_back[name]
+        assert one.rests_on == (
+            tuple(
+                other.id
+                for other in plan.subtasks
+                if results[other.id].status == "unsettled" and name in _descendants(plan, {other.id})
+            )
+            if one.text is not None
+            else ()
+        )
+
+
+@given(plans(4), st.data())
+def test_a_run_that_is_taken_up_from_its_attempts_goes_on_as_if_it_had_not_stopped(
+    plan: Plan, data: st.DataObject
+) -> None:
+    """Wherever it stopped: the state is the attempts, and a Result keeps them through JSON."""
+    levels = data.draw(st.lists(st.sampled_from(["high", "low", "failed"]), min_size=30, max_size=30))
+    verdicts = data.draw(st.lists(st.sampled_from(["accept", "retry", "escalate"]), min_size=30, max_size=30))
+    rules, share = policy(), partial(share_of, "x")
+
+    def step(run: Schedule) -> bool:
+        works = run.ready(1)
+        for work in works:
+            number = 3 * [one.id for one in plan.subtasks].index(work.subtask.id) + work.attempt
+            level = levels[number]
+            outcome: Attempt | PlanReview = said(verdicts[number])
+            if isinstance(work, Execute):
+                outcome = failed(work) if level == "failed" else made(work, level)
+            run.settle(work, outcome)  # pyright: ignore[reportArgumentType]
+        return bool(works)
+
+    whole = Schedule(plan, rules, review_share=share)
+    while step(whole):
+        pass
+    stopped = Schedule(plan, rules, review_share=share)
+    for _ in range(data.draw(st.integers(0, 8))):
+        step(stopped)
+    before = Result(
+        plan, stopped.results(), "run_1", {"executor": 3}, "budget", ReviewerStanding(), ("n",), {"a": "b"}, 7, "h"
+    )
+    kept = Result.from_dict(before.to_dict())
+    assert kept == before
+    resumed = Schedule(
+        plan, rules, attempts={name: one.attempts for name, one in kept.subtasks.items()}, review_share=share
+    )
+    while step(resumed):
+        pass
+    assert resumed.results() == whole.results()
