@@ -15,7 +15,7 @@ from cascade.core.planning.result import Attempt, Result
 from cascade.core.planning.schedule import Schedule
 from cascade.engine.planning.execution import Execution, RunTerms
 from cascade.engine.planning.journal import Head, Journal
-from cascade.engine.planning.making import check_plan
+from cascade.engine.planning.making import Making, check_plan
 from cascade.engine.planning.options import RunArguments, RunOptions, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 
@@ -38,6 +38,12 @@ class OpenedRun:
     journal: Journal | None = None
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict[str, Sequence[Attempt]])
     unbelieved: str = ""
+
+    def making(self) -> Making:
+        """How its goal becomes a plan."""
+        return Making(
+            self.runtime, self.goal, self.inputs, self.money, self.id, self.ends_at, self.metadata, journal=self.journal
+        )
 
     def planned(self, plan: Plan) -> None:
         """Its goal has been planned."""
