@@ -26,7 +26,7 @@ from cascade.core.step_calls import FIRST_AUXILIARY
 from cascade.core.trail import Answer, Arm, Sample, Step
 
 __all__ = [
-    "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "unfinished_calls", "unplaced_calls", "wait",
+    "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "cost_of_end", "unfinished_calls", "unplaced_calls", "wait",
     "wait_async",
 ]  # fmt: skip
 
@@ -126,6 +126,11 @@ def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:
 def unplaced_calls(end: Ended) -> tuple[Sample, ...]:
     """The auxiliary calls that stand with none of the steps."""
     return tuple(one for one in end.beside if all(one not in step.auxiliaries for step in end.steps))
+
+
+def cost_of_end(end: Ended) -> int:
+    """What a request cost, in nano-USD: its steps, and the calls of one that was cut off."""
+    return sum(call.cost_nanousd for call in (*end.steps, *unfinished_calls(None, end)))
 
 
 class Track(Protocol):

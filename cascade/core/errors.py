@@ -138,15 +138,18 @@ class BatchError(CascadeError):
 
 
 class PlanError(CascadeError):
-    """The planner made no plan that can be run, not even when it was told what is wrong with it.
+    """The planner made no plan that can be run, not even when it was told what is wrong with it; or the `given` one cannot be run.
 
-    `faults`: what is wrong with its last one, a line each. `cost_nanousd`: what was paid for planning.
+    `faults`: what is wrong with it, a line each. `cost_nanousd`: what was paid for planning.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, faults: tuple[str, ...] = (), cost_nanousd: int = 0) -> None:
-        self.faults, self.cost_nanousd = faults, cost_nanousd
+    def __init__(
+        self, message: str, *, faults: tuple[str, ...] = (), cost_nanousd: int = 0, given: bool = False
+    ) -> None:
+        self.faults, self.cost_nanousd, self.given = faults, cost_nanousd, given
+        self.exit_code = 2 if given else 3  # what the caller gave is a mistake in the arguments
         super().__init__(message)
 
 

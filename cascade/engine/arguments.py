@@ -28,9 +28,12 @@ __all__ = [
     "AskOptions",
     "OnEnd",
     "Prompt",
+    "check_deadline",
     "default_policy",
     "lists_options",
     "new_id",
+    "read_limit",
+    "read_metadata",
 ]
 
 OnEnd = Callable[[Ended], None]
@@ -105,14 +108,13 @@ class AskArguments:
         system: Any = self.options.get("system")
         flags: Any = self.options.get("flags") or ()
         max_tokens: Any = self.options.get("max_tokens")
-        metadata: Any = self.options.get("metadata") or {}
         if system is not None and not isinstance(system, (str, list, tuple)):
             raise RequestError(f"system: must be a string or a list of text blocks, not {type(system).__name__}")
         if isinstance(flags, str):
             raise RequestError(f"flags: must be a list of names, e.g. flags=[{flags!r}]")
         if max_tokens is not None and type(max_tokens) is not int:
             raise RequestError(f"max_tokens: must be a whole number, not {type(max_tokens).__name__}")
-        _check_deadline(self.options.get("deadline_s"))
+        check_deadline(self.options.get("deadline_s"))
         cache: Any = self.options.get("cache")
         if cache is not None and not isinstance(cache, bool):
             raise RequestError(
@@ -120,13 +122,6 @@ class AskArguments:
                 " Cascade(cache=…))"
             )
         answer_type = response_type(self.response_model) if self.response_model is not None else None
-        are_strings = isinstance(metadata, Mapping) and all(
-            isinstance(text, str)
-            for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
-            for text in pair  # pyright: ignore[reportUnknownVariableType]
-        )
-        if not are_strings:
-            raise RequestError("metadata: names and values must be strings, e.g. metadata={'customer': 'c-17'}")
         return Request(
             messages=read_messages(self.prompt),
             system=tuple(system) if isinstance(system, (list, tuple)) else system,  # pyright: ignore[reportUnknownArgumentType]
@@ -135,7 +130,7 @@ class AskArguments:
             schema=answer_type.schema if answer_type else None,
             prompt_schema=answer_type.prompt_schema if answer_type else None,
             max_tokens=max_tokens,
-            metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
+            metadata=read_metadata(self.options.get("metadata")),
             id=new_id() if request_id is None else request_id,
         )
 
@@ -168,7 +163,7 @@ class Arguments:
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""
-        _check_deadline(self.deadline_s)
+        check_deadline(self.deadline_s)
         return self.given if self.given.id else replace(self.given, id=new_id())
 
 
@@ -177,7 +172,25 @@ def new_id() -> str:
     return f"casc_{uuid.uuid4().hex}"
 
 
-def _check_deadline(deadline_s: float | None) -> None:
+def read_metadata(metadata: Any) -> dict[str, str]:
+    """The caller's metadata. Raises RequestError if it is not texts by name."""
+    named: Any = {} if metadata is None else metadata
+    if not isinstance(named, Mapping) or not all(isinstance(text, str) for pair in named.items() for text in pair):  # pyright: ignore[reportUnknownVariableType]
+        raise RequestError("metadata: names and values must be strings, e.g. metadata={'customer': 'c-17'}")
+    return dict(named)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def read_limit(max_usd: Any) -> int | None:
+    """A limit in nano-USD; None without one. Raises RequestError if it is no amount of money."""
+    if max_usd is None:
+        return None
+    if isinstance(max_usd, bool) or not isinstance(max_usd, (int, float)) or not 0 < max_usd < float("inf"):
+        raise RequestError(f"max_usd: {max_usd!r} must be an amount above 0, in USD")
+    return int(max_usd * 1_000_000_000)
+
+
+def check_deadline(deadline_s: float | None) -> None:
+    """Raises RequestError if it is no number of seconds."""
     if deadline_s is None:
         return
     number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]

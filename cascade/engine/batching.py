@@ -22,7 +22,7 @@ from cascade.core.budgets import usd_text
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.trail import Answer
-from cascade.engine.arguments import AskArguments, AskOptions, Prompt
+from cascade.engine.arguments import AskArguments, AskOptions, Prompt, read_limit
 from cascade.engine.response_types import response_type
 from cascade.engine.runtime import Runtime
 from cascade.policy.binding import bind_baseline, bind_policy, called_rungs
@@ -245,7 +245,7 @@ def open_batch(
     for name in options:
         if name not in _OPTIONS:
             raise RequestError(f"batch: unknown argument {name!r} (one of {', '.join(sorted(_OPTIONS))})")
-    name, limit = options.get("run"), _limit(options.get("max_usd"))
+    name, limit = options.get("run"), read_limit(options.get("max_usd"))
     if name is not None and (is_begun(name) if inputs is not None else has_run(name)):
         run = find_run(name)
         _require_same(run, runtime, None if inputs is None else _requests(inputs, response_model), limit)
@@ -359,11 +359,3 @@ def _require_same(
         digest.add(number, name, request)
     if digest.value != inputs:
         raise ConfigurationError(f"batch run {run.id}: it was begun with other inputs (choose another name)")
-
-
-def _limit(max_usd: Any) -> int | None:
-    if max_usd is None:
-        return None
-    if isinstance(max_usd, bool) or not isinstance(max_usd, (int, float)) or not 0 < max_usd < float("inf"):
-        raise RequestError(f"max_usd: {max_usd!r} must be an amount above 0, in USD")
-    return int(max_usd * 1_000_000_000)

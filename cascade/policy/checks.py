@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from cascade.core.text.parsing import is_visible
 from cascade.core.verification import Verifier
 from cascade.policy.patterns import compile_exact
 
-__all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "compile_schema", "unusable_command"]
+__all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "compile_schema", "schema_check", "unusable_command"]
 
 _MOST_PARTS = 100_000
 _LONGEST_KEPT = 65_536  # characters of a schema that is kept compiled
@@ -140,6 +140,16 @@ def compile_schema(schema: object) -> Callable[[Any], bool]:
     if size > _MOST_PARTS:
         raise ValueError(f"with its references it has more than {_MOST_PARTS} parts, which take too long to test")
     return _compiled(written) if len(written) <= _LONGEST_KEPT else _compiled.__wrapped__(written)
+
+
+def schema_check(schema: Mapping[str, Any]) -> CallerCheck:
+    """The check that an answer is JSON that is valid under a schema. Raises ValueError if the schema cannot be used."""
+    is_valid = compile_schema(dict(schema))
+
+    def result_schema(text: str) -> bool:
+        return is_valid(json.loads(text))
+
+    return result_schema
 
 
 def _expanded_size(schema: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""YAML → Policy, strictly: every error names file:line:column, the key, and what to do. The only importer of `yaml`."""
+"""YAML → Policy, strictly: every error names file:line:column, the key, and what to do. Only it and `plan_files` import `yaml`."""
 
 from __future__ import annotations
 
@@ -78,10 +78,19 @@ def parse_policy(
 
 
 def compose(
-    text: str, *, where: str = "policy", environment: Mapping[str, str] | None = None
+    text: str,
+    *,
+    where: str = "policy",
+    environment: Mapping[str, str] | None = None,
+    expand: bool = True,
+    what: str = "policy",
 ) -> tuple[Node, dict[str, Any]]:
-    """The positions of all parts of a policy's text, and its plain values. Raises PolicyError for invalid YAML."""
-    document = _Document(text, where, os.environ if environment is None else environment)
+    """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
+
+    `expand`: whether `${…}` is a variable, or text like any other. `what`: what it is, for errors.
+    """
+    variables = (os.environ if environment is None else environment) if expand else None
+    document = _Document(text, where, variables, what)
     values = document.values()
     if document.problems:
         raise document.error(())
@@ -168,8 +177,8 @@ class _Document:
     `problems`: the unreadable keys and values, with their positions. An unreadable value becomes None.
     """
 
-    def __init__(self, text: str, where: str, environment: Mapping[str, str]) -> None:
-        self._where, self._environment = where, environment
+    def __init__(self, text: str, where: str, environment: Mapping[str, str] | None, what: str = "policy") -> None:
+        self._where, self._environment, self._what = where, environment, what
         self.problems: list[_Placed] = []
         self._unread: set[_Path] = set()  # paths of unreadable values; for a key, of its mapping
         self.root = self._compose(text)
@@ -194,10 +203,10 @@ class _Document:
             reason = str(problem).splitlines()[0] if str(problem) else "nested too deeply"
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
-            problem = "the file is empty" if root is None else "a policy is a mapping of keys to values"
-            raise PolicyError(
-                problem, where=f"{self._where}:1:1", hint="start with version: 1; `cascade init` writes one"
-            )
+            problem = "the file is empty" if root is None else f"a {self._what} is a mapping of keys to values"
+            writes = {"policy": "; `cascade init` writes one", "plan": "; `cascade run --save-plan` writes one"}
+            hint = f"start with version: 1{writes.get(self._what, '')}"
+            raise PolicyError(problem, where=f"{self._where}:1:1", hint=hint)
         return root
 
     # -- values ------------------------------------------------------------------------------------------------
@@ -246,7 +255,7 @@ class _Document:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         tag, text = node.tag, node.value
-        if "${" in text:
+        if "${" in text and self._environment is not None:
             text = _VARIABLE.sub(self._variable, text)
             if node.style is None:  # a plain scalar may have become a number
                 tag = cast("str", yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False)))  # pyright: ignore
@@ -267,7 +276,7 @@ class _Document:
     def _variable(self, match: re.Match[str]) -> str:
         name = match.group(1)
         default = cast("str | None", match.group(2))
-        value = self._environment.get(name, default)
+        value = (self._environment or {}).get(name, default)
         if value is None:
             raise _Unread(f"the environment variable {name} is not set", f"set it, or write ${{{name}:-a default}}")
         return value
@@ -384,9 +393,7 @@ def _bound_structure(text: str) -> None:
                 problem=f"{what} not supported, write the value out", problem_mark=event.start_mark
             )
         if depth > _MOST_DEPTH or nodes > _MOST_NODES:
-            raise yaml.MarkedYAMLError(
-                problem="nested too deeply, or too large for a policy", problem_mark=event.start_mark
-            )
+            raise yaml.MarkedYAMLError(problem="nested too deeply, or too large", problem_mark=event.start_mark)
 
 
 def _shown(node: yaml.Node) -> str:

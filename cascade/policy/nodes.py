@@ -30,3 +30,15 @@ class Node:
     def find(self, key: str) -> tuple[Node, Node] | None:
         """A key of a mapping and its value."""
         return next((pair for pair in self.pairs if pair[0].value == key), None)
+
+    def at(self, path: tuple[str | int, ...]) -> Node:
+        """The key at the end of a path, or the entry of a list; the nearest part around it, if it is not there."""
+        node = self
+        for part in path:
+            if isinstance(part, int):
+                node = node.parts[part] if part < len(node.parts) else node
+            elif (pair := node.find(part)) is not None:
+                key, node = pair
+                if part == path[-1]:
+                    return key
+        return node

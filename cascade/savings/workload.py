@@ -18,7 +18,6 @@ from cascade.core.errors import UsageExportError
 from cascade.core.policy.base import Fault, Frozen, Name, Text
 from cascade.core.text.suggestions import did_you_mean
 from cascade.policy.loading import compose
-from cascade.policy.nodes import Node
 
 __all__ = ["Published", "Workload", "load_workload", "parse_workload", "shipped_workloads"]
 
@@ -153,7 +152,7 @@ def parse_workload(text: str, *, where: str = "workload") -> Workload:
         error: Any = min(problems.errors(), key=lambda one: one["type"] != "extra_forbidden")
         fault = error.get("ctx", {}).get("error")
         at = fault.key if isinstance(fault, Fault) else error["loc"]
-        node, key = _located(root, at), ".".join(map(str, at))
+        node, key = root.at(at), ".".join(map(str, at))
         problem, hint = (str(error["msg"]).removeprefix("Value error, "), "")
         if isinstance(fault, Fault):
             problem = str(fault)
@@ -165,16 +164,3 @@ def parse_workload(text: str, *, where: str = "workload") -> Workload:
         raise UsageExportError(
             f"{key}: {problem[:1].lower()}{problem[1:]}", where=f"{where}:{node.line + 1}:{node.column + 1}", hint=hint
         ) from None
-
-
-def _located(root: Node, path: tuple[str | int, ...]) -> Node:
-    """The key's node, or that of the nearest part around it."""
-    node = root
-    for part in path:
-        if isinstance(part, int):
-            node = node.parts[part] if part < len(node.parts) else node
-        elif (pair := node.find(part)) is not None:
-            key, node = pair
-            if part == path[-1]:
-                return key
-    return node

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import anthropic
 import pytest
 
-from cascade import Answer, AsyncCascade, Cascade, Policy
+from cascade import Answer, AsyncCascade, Cascade, Policy, Result
 from cascade.core.policy import Retry
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
@@ -109,6 +109,12 @@ class Driver:
         if self._way == "sync":
             return self._sync.ask(prompt, **more)
         return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
+
+    def run(self, plan: Any, **more: Any) -> Result:
+        """Run a plan, and wait for its result."""
+        if self._way == "sync":
+            return self._sync.run(plan, **more)
+        return self._runner.run(self._async.run(plan, **more), context=copy_context())
 
     def report_outcome(self, *given: Any, **more: Any) -> None:
         """Report whether an answer was right."""

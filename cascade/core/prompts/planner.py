@@ -41,7 +41,7 @@ FRAME = """The plan is one JSON object. Its keys:
   - "rung": the rung, one of the rungs below.
 - "result": the id of the subtask whose result is the result of the whole.
 
-The rungs, from the cheapest to the strongest, as JSON:
+The rungs, from the cheapest to the strongest, as JSON. "price" says how many times the price of the first rung an answer costs:
 
 {rungs}
 

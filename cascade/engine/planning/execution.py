@@ -31,7 +31,8 @@ from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.planning.journal import Journal
 from cascade.engine.runtime import Runtime
-from cascade.hooks import Ended, unfinished_calls
+from cascade.hooks import Ended, cost_of_end
+from cascade.policy.checks import schema_check
 
 __all__ = ["Execution", "Job", "RunTerms"]
 
@@ -80,8 +81,7 @@ class Job:
 
     def ended(self, end: Ended) -> None:
         """What the ledger has of it."""
-        calls = (*end.steps, *unfinished_calls(None, end))
-        self.cost = sum(call.cost_nanousd for call in calls)
+        self.cost = cost_of_end(end)
 
 
 class Execution:
@@ -97,20 +97,26 @@ class Execution:
         self.terms, self.schedule, self.money, self.journal = terms, schedule, money, journal
         self.is_crowded = False
         self._running = 0
+        self._waiting: list[Control] = []
 
     def start(self, concurrency: int) -> list[Job]:
         """The requests that may be made now, beside those under way."""
         terms = self.terms
         if terms.ends_at is not None and terms.clock() >= terms.ends_at:
             self.schedule.stop("deadline")
+        if self.schedule.stopped is not None:
+            return []
         room = max(0, (1 if self.is_crowded else concurrency) - self._running)
-        jobs: list[Job] = []
-        for work in self.schedule.ready(room):
+        controls, self._waiting = self._waiting[:room], self._waiting[room:]
+        jobs = [self._job(work) for work in controls]
+        for work in self.schedule.ready(room - len(jobs)):
             job = self._job(work)
             jobs.append(job)
-            beside = self.schedule.beside(job.request_id) if isinstance(work, Review) else None
-            if beside is not None:
-                jobs.append(self._job(beside))
+            control = self.schedule.beside(job.request_id) if isinstance(work, Review) else None
+            if control is not None and self.is_crowded:
+                self._waiting.append(control)
+            elif control is not None:
+                jobs.append(self._job(control))
         self._running += len(jobs)
         return jobs
 
@@ -175,8 +181,8 @@ class Execution:
 
     def _pause(self, job: Job, why: Stop) -> None:
         """A job could not be done within the run's money or time. It is tried again if the money was only reserved."""
-        if why == "budget" and job.allowance.is_crowded and not self.is_crowded:
-            self.is_crowded = True
+        if why == "budget" and job.allowance.is_crowded:
+            self.is_crowded = True  # the next ones have nothing reserved beside them, so that this ends
         else:
             self.schedule.stop(why)
 
@@ -202,6 +208,7 @@ class Execution:
         job.arguments = Arguments(
             replace(self._request(work), id=request_id, metadata=dict(terms.metadata or {})),
             max(left, _SHORTEST_S) if left is not None and ends_with_run else None,
+            checks=(schema_check(schema),) if (schema := _schema_of(work)) is not None else (),
             on_end=job.ended,
             is_message=False,
             part=part,
@@ -236,6 +243,11 @@ class Execution:
             )  # fmt: skip
         text = results[work.subtask.id].attempts[-1].text or ""
         return reviewer_request(terms.plan, work.subtask, sources, text, terms.policy, decided=terms.decided)
+
+
+def _schema_of(work: Work) -> Mapping[str, Any] | None:
+    """The schema that a work's result must fit: the API enforces only a part of it."""
+    return work.subtask.schema if isinstance(work, Execute) else None
 
 
 def _outcome(job: Job, answer: Answer[Any] | None, error: BaseException | None) -> Attempt | PlanReview:

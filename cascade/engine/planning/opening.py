@@ -8,22 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.budgets.allowance import RunAllowance
-from cascade.core.errors import ConfigurationError, PlanError, RequestError
+from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
-from cascade.core.planning.graph import Plan, plan_faults
+from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Attempt, Result
 from cascade.core.planning.schedule import Schedule
-from cascade.core.policy import Policy
 from cascade.engine.planning.execution import Execution, RunTerms
 from cascade.engine.planning.journal import Head, Journal
-from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.making import Making, check_plan
+from cascade.engine.planning.options import RunArguments, RunOptions, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
-from cascade.engine.unsupported import check_keywords
 
 __all__ = ["OpenedRun", "open_run"]
-
-_CONCURRENCY, _MOST_AT_ONCE = 8, 100
-_KNOWN = ("plan", "inputs", "max_usd", "deadline_s", "metadata", "session", "run", "concurrency")
 
 
 @dataclass(slots=True)
@@ -42,6 +38,12 @@ class OpenedRun:
     journal: Journal | None = None
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict[str, Sequence[Attempt]])
     unbelieved: str = ""
+
+    def making(self) -> Making:
+        """How its goal becomes a plan."""
+        return Making(
+            self.runtime, self.goal, self.inputs, self.money, self.id, self.ends_at, self.metadata, journal=self.journal
+        )
 
     def planned(self, plan: Plan) -> None:
         """Its goal has been planned."""
@@ -71,34 +73,25 @@ class OpenedRun:
 
 def open_run(runtime: Runtime, given: Plan | Result | str, options: RunOptions) -> OpenedRun:
     """Read the arguments, and take up what is there. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
-    check_keywords(options, _KNOWN)
-    _require_planning(runtime.policy, runtime.mode())
-    opened = _read(runtime, given, options)
+    read = read_options(options, of=RunOptions)
+    require_planning(runtime.policy, runtime.mode())
+    opened = _read(runtime, given, read)
     if opened.plan is not None:
-        _require_valid(opened.plan, runtime, opened.inputs)
-    name = options.get("run")
-    if name is not None:
-        _take_up(opened, Journal.open(name), given, has_inputs=options.get("inputs") is not None)
+        check_plan(runtime, opened.plan, opened.inputs)
+    if read.run is not None:
+        _take_up(opened, Journal.open(read.run), given, has_inputs=read.inputs is not None)
     return opened
 
 
-def _read(runtime: Runtime, given: Any, options: RunOptions) -> OpenedRun:
-    if not isinstance(given, (Plan, Result, str)):
-        raise RequestError(f"run: a {type(given).__name__} cannot be run (give a goal, a Plan or a Result)")
+def _read(runtime: Runtime, given: Any, read: RunArguments) -> OpenedRun:
     plan = given if isinstance(given, Plan) else given.plan if isinstance(given, Result) else None
-    goal = plan.goal if plan is not None else str(given)
-    if not goal.strip():
-        raise RequestError("goal: it is empty")
-    inputs = _inputs(options.get("inputs"))
-    deadline_s, now = _positive("deadline_s", options.get("deadline_s"), "seconds"), runtime.options.clock()
-    max_usd = _positive("max_usd", options.get("max_usd"), "USD")
+    goal, now = plan.goal if plan is not None else read_goal(given), runtime.options.clock()
     opened = OpenedRun(
-        runtime, goal, plan, inputs or {}, f"run_{uuid.uuid4().hex}",
-        RunAllowance(None if max_usd is None else int(max_usd * 1_000_000_000)), _concurrency(options.get("concurrency")),
-        None if deadline_s is None else now + deadline_s, _metadata(options.get("metadata")),
+        runtime, goal, plan, read.inputs or {}, f"run_{uuid.uuid4().hex}", RunAllowance(read.limit), read.concurrency,
+        None if read.deadline_s is None else now + read.deadline_s, read.metadata,
     )  # fmt: skip
     if isinstance(given, Result):
-        _take_up_result(opened, given, inputs)
+        _take_up_result(opened, given, read.inputs)
     return opened
 
 
@@ -167,58 +160,3 @@ def _require_same(
     if changed:
         hint = "give what it was begun with, or another name"
         raise ConfigurationError(f"{journal.path}: this run was begun with {' and '.join(changed)} ({hint})")
-
-
-def _require_valid(plan: Plan, runtime: Runtime, inputs: Mapping[str, str]) -> None:
-    faults = tuple(plan_faults(plan, runtime.policy, tuple(inputs), compile_schema=runtime.plan.compile_schema))
-    if faults:
-        error = PlanError(f"the plan cannot be run: {'; '.join(faults)}", faults=faults)
-        error.exit_code = 2  # nothing was asked and nothing was paid
-        raise error
-
-
-def _require_planning(policy: Policy, mode: str) -> None:
-    if policy.plan is None:
-        raise ConfigurationError(
-            f"policy {policy.name} has no plan block (add `plan: {{}}`, or use the shipped policy `planning`)"
-        )
-    if mode != "enforce":
-        raise ConfigurationError(
-            f"policy {policy.name} is in mode {mode}: a plan has no baseline that could answer (run it with mode: enforce)"
-        )
-
-
-def _inputs(given: Any) -> dict[str, str] | None:
-    if given is not None and not _are_texts(given):
-        raise RequestError("inputs: must be texts by name, e.g. inputs={'report': text}")
-    return None if given is None else dict(given)
-
-
-def _metadata(given: Any) -> dict[str, str]:
-    if given is not None and not _are_texts(given):
-        raise RequestError("metadata: names and values must be strings, e.g. metadata={'customer': 'c-17'}")
-    return dict(given or {})
-
-
-def _are_texts(given: Any) -> bool:
-    return isinstance(given, Mapping) and all(
-        isinstance(text, str)
-        for pair in given.items()  # pyright: ignore[reportUnknownVariableType]
-        for text in pair  # pyright: ignore[reportUnknownVariableType]
-    )
-
-
-def _positive(name: str, given: Any, unit: str) -> float | None:
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < float("inf"):
-        raise RequestError(f"{name}: {given!r} must be a number above 0, in {unit}")
-    return given
-
-
-def _concurrency(given: Any) -> int:
-    if given is None:
-        return _CONCURRENCY
-    if type(given) is not int or not 1 <= given <= _MOST_AT_ONCE:
-        raise RequestError(f"concurrency: {given!r} must be a whole number from 1 to {_MOST_AT_ONCE}")
-    return given

@@ -8,13 +8,13 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from cascade.core.errors import ConfigurationError
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result
 from cascade.core.trail import Answer
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
-from cascade.engine.planning.opening import OpenedRun, open_run
+from cascade.engine.planning.making import amake_plan, make_plan
+from cascade.engine.planning.opening import open_run
 from cascade.engine.planning.options import RunOptions
 from cascade.engine.planning.standing import keep_control, recall_controls
 
@@ -32,7 +32,8 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
     driver.prepare()
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
     try:
-        _require_plan(opened)
+        if opened.plan is None:
+            opened.planned(make_plan(driver, opened.making()).plan)
         run = opened.execution(recall_controls(opened.runtime))
         _drive(driver, run, opened.concurrency)
         return run.result()
@@ -79,7 +80,8 @@ async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: Ru
     await driver.prepare()
     opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
     try:
-        _require_plan(opened)
+        if opened.plan is None:
+            opened.planned((await amake_plan(driver, opened.making())).plan)
         run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
         await _adrive(driver, run, opened.concurrency)
         return run.result()
@@ -109,11 +111,6 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
         for task, job in jobs.items():
             run.put_down(job, *_came_of(task))
         raise
-
-
-def _require_plan(opened: OpenedRun) -> None:
-    if opened.plan is None:
-        raise ConfigurationError("goals cannot be run yet: give a plan")
 
 
 def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:
