@@ -41,7 +41,7 @@ def read_hint_file(values: dict[str, Any], folder: Path | None, compose: Compose
 
 def parse_hints(text: str, compose: Compose, *, where: str) -> Hints:
     """The hints in a YAML text. Raises PolicyError with file:line:column, the key and what to do."""
-    node, values = compose(text, where=where, environment={})
+    node, values = compose(text, where=where, expand=False, what="file of hints")
     try:
         return Hints.model_validate_json(json.dumps(values))
     except ValidationError as problems:
@@ -49,7 +49,7 @@ def parse_hints(text: str, compose: Compose, *, where: str) -> Hints:
             problems.errors(), key=lambda one: one["type"] != "extra_forbidden"
         )  # a misspelt key is missing as well
         location = error["loc"]
-        at, last = _at(node, location), str(location[-1]) if location else ""
+        at, last = node.at(location), str(location[-1]) if location else ""
         if error["type"] == "extra_forbidden":
             problem, hint = "unknown key", f"{did_you_mean(last, _KNOWN)}known: {', '.join(_KNOWN)}"
         elif error["type"] == "missing":
@@ -109,18 +109,3 @@ def _hints_in(name: str, folder: Path | None, compose: Compose) -> Hints:
     except PolicyError as problem:
         place = f"{problem.where} {problem.key}" if problem.key else problem.where
         raise _Unusable(f"the hints cannot be used: {place}: {problem.problem}", problem.hint or _AGAIN) from None
-
-
-def _at(node: Node, location: tuple[str | int, ...]) -> Node:
-    """The part of the text at a path, as far as the path exists; a mapping's unknown key itself."""
-    for place, part in enumerate(location):
-        if node.kind == "mapping":
-            found = node.find(str(part))
-            if found is None:
-                return node
-            node = found[0] if place + 1 == len(location) and found[1].kind == "scalar" else found[1]
-        elif node.kind == "list" and isinstance(part, int) and part < len(node.parts):
-            node = node.parts[part]
-        else:
-            return node
-    return node

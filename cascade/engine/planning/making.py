@@ -10,7 +10,7 @@ from cascade.budgets.allowance import RunAllowance
 from cascade.core.errors import AllRungsFailed, PlanError
 from cascade.core.planning.graph import Plan, plan_faults, plan_of
 from cascade.core.planning.part import Part
-from cascade.core.planning.planner import Broken, planner_request, read_plan
+from cascade.core.planning.planner import Broken, planner_request, read_plan, stale_hints
 from cascade.core.policy.planning import Planning
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
@@ -19,6 +19,7 @@ from cascade.engine.planning.journal import Journal
 from cascade.engine.planning.options import PlanOptions, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 from cascade.hooks import Ended, cost_of_end
+from cascade.logs import log_event
 
 if TYPE_CHECKING:
     from cascade.engine.drivers import AsyncCascade, Cascade
@@ -119,6 +120,9 @@ class Making:
         """The planner's next request."""
         runtime, request_id = self.runtime, new_id()
         policy = runtime.policy
+        if not self._ids and (stale := stale_hints(policy)):
+            hint = "make them again with `cascade plan hints`: the planner is not told them"
+            log_event("warning", "plan_hints_stale", policy=policy.name, changed=list(stale), hint=hint)
         allowance = self.money.of("planner", request_id)
 
         def ended(end: Ended) -> None:
