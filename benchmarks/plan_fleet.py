@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,6 +70,14 @@ class Kind:
     assigned: str
     each: int
     fails: tuple[float, float, float]
+
+    def doubts(self, index: int, luck: Sequence[float]) -> bool:
+        """Whether the rung says itself that its result may not stand: it does of half of those that fail. The last one is not asked."""
+        return index + 1 < len(RUNGS) and luck[index] < self.fails[index] / 2
+
+    def is_wrong(self, index: int, luck: Sequence[float]) -> bool:
+        """Whether the rung is sure of a result that is wrong."""
+        return self.fails[index] / 2 <= luck[index] < self.fails[index]
 
 
 KINDS = (
@@ -125,33 +133,37 @@ class DrawnSubtask:
     attempts: tuple[Drawn, ...]
 
 
-def draw_run(fleet: Fleet, seed: str) -> tuple[DrawnSubtask, ...]:
-    """A run's subtasks."""
+def lucks(fleet: Fleet, seed: str) -> Iterator[tuple[Kind, str, tuple[float, ...]]]:
+    """A run's subtasks: the kind, the id, and a number from 0 to 1 for each rung. It depends on nothing that is assigned or reviewed."""
     chance = Random(seed)
-    found: list[DrawnSubtask] = []
     for kind in fleet.kinds:
         shared = [chance.random() for _ in RUNGS]
         for number in range(kind.each):
-            luck = [one if chance.random() < fleet.alike else chance.random() for one in shared]
-            attempts = tuple(_climbs(fleet, kind, fleet.assigned(kind), luck, chance))
-            found.append(DrawnSubtask(f"{kind.name}_{number}", kind.name, fleet.assigned(kind), attempts))
-    return tuple(found)
+            own = tuple(one if chance.random() < fleet.alike else chance.random() for one in shared)
+            yield kind, f"{kind.name}_{number}", own
 
 
-def _climbs(fleet: Fleet, kind: Kind, assigned: str, luck: list[float], chance: Random) -> Iterator[Drawn]:
+def draw_run(fleet: Fleet, seed: str) -> tuple[DrawnSubtask, ...]:
+    """A run's subtasks, with what became of them."""
+    return tuple(
+        DrawnSubtask(name, kind.name, rung, tuple(_climbs(fleet, kind, rung, luck, Random(f"{seed}/{name}"))))
+        for kind, name, luck in lucks(fleet, seed)
+        for rung in (fleet.assigned(kind),)
+    )
+
+
+def _climbs(fleet: Fleet, kind: Kind, assigned: str, luck: Sequence[float], chance: Random) -> Iterator[Drawn]:
     """The first climb from Haiku, and one more from the rung above for each time the reviewer sends the result back."""
     floor, first = RUNGS.index(assigned), 0
     while True:
         steps: list[tuple[str, str | None]] = []
         for index in range(first, len(RUNGS)):
-            doubts = luck[index] < kind.fails[index] / 2  # half of what fails says so itself
-            top = index + 1 == len(RUNGS)
-            reason = "low_confidence" if doubts and not top else "floor" if index < floor else None
+            reason = "low_confidence" if kind.doubts(index, luck) else "floor" if index < floor else None
             steps.append((RUNGS[index], reason))
             if reason is None:
                 break
         last = RUNGS.index(steps[-1][0])
-        wrong = kind.fails[last] / 2 <= luck[last] < kind.fails[last]
+        wrong = kind.is_wrong(last, luck)
         assessment = "medium" if wrong or chance.random() < 0.2 else "high"
         is_read = assessment != "high" or chance.random() < fleet.review_high
         review = ("retry" if wrong else "accept") if is_read else None
