@@ -239,7 +239,7 @@ class Scribe:
         return self.bound.policy.ladder[RUNGS.index(name)]
 
 
-def write_ledger(path: Path, fleet: Fleet, runs: int, seed: int = 0) -> None:
+def write_ledger(path: Path | str, fleet: Fleet, runs: int, seed: int = 0) -> None:
     """A ledger of so many runs."""
     writer, bound = open_ledger(path, Ledger()), bind_policy(policy())
     scribe = Scribe(LedgerHook(writer, Ledger()), bound)
@@ -256,7 +256,7 @@ def policy() -> Policy:
     return parse_policy(POLICY, environment={})
 
 
-def report_of(path: Path) -> PlanReport:
+def report_of(path: Path | str) -> PlanReport:
     """The report of a ledger."""
     reader = open_reader(path)
     try:
