@@ -22,6 +22,7 @@ from benchmarks.plan_fleet import (
     write_ledger,
 )
 from benchmarks.plan_fleet_engine import Script, run_fleet
+from cascade import load_policy
 from cascade.cli.costs.command import CostsOptions, run_costs
 from cascade.cli.plan.hints import run_hints
 from cascade.cli.plan.report import ReportOptions, run_report
@@ -76,8 +77,6 @@ def test_its_hints_make_the_failures_fall(ledger: Path, tmp_path: Path) -> None:
     run_hints(options(ledger), out, as_json=False, now=lambda: NOW)
     policy = tmp_path / "fleet.yaml"
     policy.write_text(POLICY.replace("plan: {", "plan: {hints: hints.yaml, "), encoding="utf-8")
-    from cascade import load_policy  # noqa: PLC0415
-
     plan = load_policy(policy).plan
     assert plan is not None
     assert plan.hints is not None
@@ -103,11 +102,17 @@ def test_what_is_read_from_the_ledger_is_what_was_drawn(ledger: Path) -> None:
 
 
 def test_the_real_engine_leaves_the_same_figures(tmp_path: Path) -> None:
-    """Planner, executors and reviewer on the emulator, through the SDK."""
+    """Planner, executors and reviewer on the emulator, through the SDK. The baseline is not asked again for what is sent back."""
     policy, runs = tmp_path / "fleet.yaml", 5
     policy.write_text(POLICY, encoding="utf-8")
     run_fleet(policy, tmp_path / "ledger.db", runs, Script())
     assert counted(report_of(tmp_path / "ledger.db")) == counted(plan_report(runs_drawn(Fleet(), runs), "fleet", RUNGS))
+    with closing(open_reader(tmp_path / "ledger.db")) as reader:
+        climbs = [one for one in gather(reader) if one.request.arm == "executor"]
+    estimates = {
+        (one.request.plan.attempt > 0, one.outcome.estimate == 0) for one in climbs if one.request.plan and one.outcome
+    }
+    assert estimates == {(False, False), (True, True)}
 
 
 def test_a_ledger_in_postgres_says_the_same(postgres_server: PostgresServer) -> None:
@@ -119,7 +124,7 @@ def test_a_ledger_in_postgres_says_the_same(postgres_server: PostgresServer) -> 
 
 def test_false_alarms_are_at_most_as_frequent_as_stated() -> None:
     """Where every kind fails exactly as often as the limit allows; results of one run resemble each other."""
-    found = series(Fleet(AT_THE_LIMIT), 60, 100)
+    found = series(Fleet(AT_THE_LIMIT), 40, 50)
     assert lower_bound(sum(bool(one.kinds) for one in found), len(found), ALPHA, single=True) <= ALPHA
     assert sum(bool(one.one_by_one) for one in found) > sum(
         bool(one.kinds) for one in found
@@ -128,8 +133,8 @@ def test_false_alarms_are_at_most_as_frequent_as_stated() -> None:
 
 def test_the_kind_is_found_in_most_ledgers_of_half_as_many_runs() -> None:
     """And another one in next to none."""
-    found = series(Fleet(), 100, 40)
-    assert sum(one.kinds == {"edge_cases"} for one in found) >= 30
+    found = series(Fleet(), 100, 12)
+    assert sum(one.kinds == {"edge_cases"} for one in found) >= 9
     assert sum(bool(one.kinds - {"edge_cases"}) for one in found) <= 1
 
 
