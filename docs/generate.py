@@ -39,6 +39,8 @@ _INNER = {
     "Trim": "prepare.trim",
     "Handoff": "handoff",
     "Artifact": "handoff.artifact",
+    "Planning": "plan",
+    "PlanPrompts": "plan.prompts",
     "Scoring": "scorer.<rung>",
     "Feature": "scorer.<rung>.features[]",
     "Certificate": "certificate",

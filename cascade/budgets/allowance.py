@@ -27,6 +27,10 @@ class AllowanceBook(Protocol):
         """A call of this request that was reserved with `bound` counts as so much."""
         ...
 
+    def ended(self, request_id: str, cost: int) -> None:
+        """This is what the request cost, as the ledger has it."""
+        ...
+
 
 class RunAllowance:
     """Money for one run, in nano-USD. `limit` None: no limit. Never overspent: a call without room is refused. Safe between threads.
@@ -139,3 +143,5 @@ class Allowance:
             beyond = self._counted - known
             run.release(self._role, self._open, known=-beyond, maybe=max(0, beyond) + self._open)
             self._open, self._counted = 0, known
+        if run.book is not None:
+            run.book.ended(self._request_id, known)

@@ -23,7 +23,10 @@ def schema_of(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
-    return anthropic.transform_schema(dict(schema))
+    try:
+        return anthropic.transform_schema(dict(schema))
+    except (ValueError, AssertionError):  # keywords that the SDK has no form for beside each other
+        return None
 
 
 def _is_expressible(schema: Mapping[str, Any]) -> bool:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from cascade.core.planning.result import Result
     from cascade.engine.planning import PlanOptions, RunOptions
 
-__all__ = ["aask", "aplan", "arun", "ask", "plan", "reload", "report_outcome", "run"]
+__all__ = [
+    "PolicyLike",
+    "aask",
+    "aplan",
+    "arun",
+    "ask",
+    "plan",
+    "reload",
+    "report_outcome",
+    "run",
+    "shared_driver",
+]
 
 PolicyLike: TypeAlias = Policy | str | Path | None
 _Data = TypeVar("_Data")
@@ -60,6 +71,11 @@ class _Shared:
 
 
 _shared = _Shared()
+
+
+def shared_driver(kind: type[_Driver], policy: PolicyLike) -> _Driver:
+    """The driver of this kind for a policy, which the process keeps between calls."""
+    return _shared.driver(kind, policy)
 
 
 @overload

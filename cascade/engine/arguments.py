@@ -61,15 +61,14 @@ class AskOptions(TypedDict, total=False):
     cache: bool | None
 
 
-_OPTIONS = {name: getattr(kind, "__forward_arg__", kind) for name, kind in AskOptions.__annotations__.items()}
-_KNOWN = ("prompt", "response_model", *_OPTIONS)
+_KNOWN = ("prompt", "response_model", *AskOptions.__annotations__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def lists_options(function: _Function) -> _Function:
+def lists_options(function: _Function, options: type = AskOptions) -> _Function:
     """Give a function with `**options` a signature that lists each option by name, for `help` and `inspect`.
 
-    The prompt is shown as required. It has a default only so that a call with `messages=` instead gets a helpful error.
+    `options`: the TypedDict of its options. The prompt is shown as required. It has a default only so that a call with `messages=` instead gets a helpful error.
     """
     shown = inspect.signature(function)
     named = [
@@ -77,11 +76,13 @@ def lists_options(function: _Function) -> _Function:
         for one in shown.parameters.values()
         if one.kind is not one.VAR_KEYWORD
     ]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _OPTIONS.items()
+    listed = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=getattr(kind, "__forward_arg__", kind)
+        )
+        for name, kind in options.__annotations__.items()
     ]
-    function.__signature__ = shown.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+    function.__signature__ = shown.replace(parameters=[*named, *listed])  # type: ignore[attr-defined]
     return function
 
 

@@ -14,14 +14,17 @@ __all__ = ["warn_of_blocking"]
 _warned = threading.Event()
 
 
-def warn_of_blocking() -> None:
-    """Warn, once per process, that this call blocks an event loop. A notebook runs one for every cell, so not there."""
+def warn_of_blocking(name: str = "ask") -> None:
+    """Warn, once per process, that this call blocks an event loop. A notebook runs one for every cell, so not there.
+
+    `name`: of the function that was called.
+    """
     if _warned.is_set() or "ipykernel" in sys.modules:
         return
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    hint = "use `await cascade.aask(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
-    warn_caller(f"ask() was called in a running event loop and blocks it until it returns: {hint}", BlockingWarning)
+    hint = f"use `await cascade.a{name}(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
+    warn_caller(f"{name}() was called in a running event loop and blocks it until it returns: {hint}", BlockingWarning)
     _warned.set()

@@ -14,8 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from cascade.claude import schema_of
 from cascade.core.errors import RequestError
+from cascade.policy.checks import compile_schema
 
-__all__ = ["ResponseType", "response_type"]
+__all__ = ["ResponseType", "response_type", "schema_type"]
 
 _MISSING = "x-no-schema"
 
@@ -40,6 +41,28 @@ def response_type(model: Any) -> ResponseType:
         return _cached(model)
     except TypeError:  # not hashable, as annotations may be
         return _make(model)
+
+
+def schema_type(schema: Mapping[str, Any]) -> ResponseType:
+    """The type of an answer under a JSON Schema, whose value is plain JSON (dictionaries, lists, strings).
+
+    Raises RequestError if the schema cannot be used; MissingExtra without the package that tests values.
+    """
+    plain = dict(schema)
+    try:
+        is_valid = compile_schema(plain, "a JSON Schema")
+        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()  # no NaN and no unpaired surrogate can be sent
+    except ValueError as problem:
+        raise RequestError(f"schema: {problem}") from None
+
+    def read(text: str) -> Any:
+        value = json.loads(text)
+        if not is_valid(value):
+            raise ValueError("not valid under the schema")
+        return value
+
+    enforced = schema_of(plain)
+    return ResponseType(enforced, plain if enforced is None else None, read)
 
 
 def _make(model: Any) -> ResponseType:

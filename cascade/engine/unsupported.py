@@ -54,20 +54,20 @@ _INSTEAD = {
 _OF_A_DRIVER = "a driver has one policy: Cascade(policy), or cascade.ask(…, policy=…)"
 
 
-def check_keywords(given: Iterable[str], known: Collection[str]) -> None:
-    """Raise RequestError, in one line, for all keywords that are not known."""
+def check_keywords(given: Iterable[str], known: Collection[str], function: str = "ask") -> None:
+    """Raise RequestError, in one line, for all keywords that this function does not know."""
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise RequestError("; ".join(f"{name}: {_instead_of(name, known)}" for name in unknown))
+        raise RequestError("; ".join(f"{name}: {_instead_of(name, known, function)}" for name in unknown))
 
 
-def _instead_of(name: str, known: Collection[str]) -> str:
+def _instead_of(name: str, known: Collection[str], function: str) -> str:
     if name == "policy":
         return _OF_A_DRIVER
     if name in _INSTEAD:
         return _INSTEAD[name]
     meant = closest(name, [*known, *_INSTEAD])
     if meant is None:
-        return f"ask() has no such argument (it has {', '.join(sorted(known))})"
+        return f"{function}() has no such argument (it has {', '.join(sorted(known))})"
     other = f": {_INSTEAD[meant]}" if meant in _INSTEAD else ""
-    return f"ask() has no such argument; did you mean {meant}?{other}"
+    return f"{function}() has no such argument; did you mean {meant}?{other}"

@@ -128,8 +128,11 @@ def _json_schema(schema: dict[str, Any]) -> Callable[[str], object]:
     return satisfied
 
 
-def compile_schema(schema: object) -> Callable[[Any], bool]:
-    """The test of a tool's input under its JSON schema. Raises ValueError if the schema cannot be used."""
+def compile_schema(schema: object, what: str = "a request with tools") -> Callable[[Any], bool]:
+    """The test of a value, such as a tool's input, under a JSON schema. Raises ValueError if the schema cannot be used.
+
+    Raises MissingExtra, which says what needs the package, if it is not installed.
+    """
     if not isinstance(schema, dict):
         raise ValueError("it must be a JSON schema, an object")  # noqa: TRY004 - the caller's data, not a bug
     try:
@@ -139,7 +142,7 @@ def compile_schema(schema: object) -> Callable[[Any], bool]:
         raise ValueError("it is not JSON") from None
     if size > _MOST_PARTS:
         raise ValueError(f"with its references it has more than {_MOST_PARTS} parts, which take too long to test")
-    return _compiled(written) if len(written) <= _LONGEST_KEPT else _compiled.__wrapped__(written)
+    return (_compiled if len(written) <= _LONGEST_KEPT else _compiled.__wrapped__)(written, what)
 
 
 def schema_check(schema: Mapping[str, Any]) -> CallerCheck:
@@ -178,9 +181,9 @@ def _expanded_size(schema: dict[str, Any]) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(written: str) -> Callable[[Any], bool]:
+def _compiled(written: str, what: str) -> Callable[[Any], bool]:
     """Compiled once: an agent sends the same tools with each of its requests."""
-    is_valid = _validator(json.loads(written), "a request with tools")
+    is_valid = _validator(json.loads(written), what)
 
     def satisfied(value: Any) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -19,7 +20,7 @@ __all__ = ["identities_of", "policy_identities"]
 def identities_of(functions: Sequence[Callable[..., Any]]) -> tuple[str, ...] | str:
     """What identifies each of the functions; or, as a str, the name of the first one that cannot be identified.
 
-    Only a function of a module can be, by its name and its code. What a nested function closes over, an object's state or a
+    Only a function of a module can be, by its name and its code, and a `functools.partial` of one, by the values that it holds. What a nested function closes over, an object's state or a
     lambda's surroundings decide with it, and nobody can say whether they are equal. What a function reads from its module is
     taken to be the same.
     """
@@ -47,13 +48,17 @@ def policy_identities(policy: Policy) -> tuple[str, ...]:
 
 
 def _identity_of(function: object) -> str | None:
+    held: tuple[object, ...] = ()
+    if isinstance(function, functools.partial):
+        held = (function.args, function.keywords)
+        function = function.func
     if not inspect.isfunction(function) or function.__closure__ is not None:
         return None
     module = sys.modules.get(function.__module__)
     if getattr(module, function.__qualname__, None) is not function:
         return None
     try:
-        defaults = json.dumps([function.__defaults__, function.__kwdefaults__], sort_keys=True)
+        defaults = json.dumps([function.__defaults__, function.__kwdefaults__, *held], sort_keys=True)
     except (TypeError, ValueError):
         return None
     digest = hashlib.sha256(defaults.encode())

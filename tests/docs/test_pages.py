@@ -31,6 +31,11 @@ ladder:
 ANSWERS = {
     "How long is a gift voucher valid?": "Three years.",
     "The lamp came in pieces, I want my money back.": {"product": "lamp", "wants_refund": True},
+    "Dear shop, on 3 May I ordered a lamp from you. It has not come yet, and nobody answers my letters. Please help.": "A lamp ordered on 3 May has not come; letters stay unanswered.",
+    "Order A-17: one lamp, two bulbs.": {"number": "A-17", "items": ["lamp", "bulb"]},
+    "Our reading lamp has a dimmer, a clamp and a long cable.": "A reading lamp to dim and to clamp",
+    "Where is my lamp? This is the third time I ask!": "complaint",
+    "The lamp has been sent today.": "Die Lampe wurde heute verschickt.",
 }
 TIMEOUT_S = 300
 # One example names a task that its policy does not know; and of a guessed threshold everybody is warned, once.

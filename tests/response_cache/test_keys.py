@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,6 +188,20 @@ def test_a_function_of_a_module_is_identified_by_its_name_and_code() -> None:
         assert identities_of([is_short]) != found
     finally:
         is_short.__code__ = before
+
+
+def is_within(text: str, most: int) -> bool:
+    """A test whose limit is bound to it."""
+    return len(text) <= most
+
+
+def test_a_function_with_values_bound_to_it_is_identified_by_them_too() -> None:
+    """Equal values, by name or by place alike, are one check each time; others are another; and what is no JSON is none."""
+    assert identities_of([partial(is_within, most=3)]) == identities_of([partial(is_within, most=3)])
+    limits = [identities_of([partial(is_within, most=most)]) for most in (3, 4)]
+    assert len({*limits, identities_of([is_within])}) == 3
+    assert identities_of([partial(is_within, most=object())]) == "partial"  # type: ignore[arg-type]
+    assert identities_of([partial(_closing_over(3))]) == "partial"
 
 
 @pytest.mark.parametrize("check", [_closing_over(3), lambda text: len(text) > 2, _Holder().method, len, str.isdigit])

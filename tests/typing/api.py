@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict, assert_type
 from pydantic import BaseModel, Field
 
 import cascade
-from cascade import Answer, AskOptions, AsyncCascade, Cascade
+from cascade import Answer, AskOptions, AsyncCascade, Cascade, DelegationOptions
 
 
 class Order(BaseModel):
@@ -109,6 +109,34 @@ def arguments(driver: Cascade, options: AskOptions) -> None:
     cascade.ask("hi", temperature=0.5)  # pyright: ignore[reportCallIssue]
     driver.ask("hi", policy="support")  # pyright: ignore[reportCallIssue]
     driver.ask("hi", max_tokens="10")  # pyright: ignore[reportArgumentType]
+
+
+def delegated(driver: Cascade, options: DelegationOptions) -> None:
+    """Texts have no data, a label is one, and what is extracted is the caller's type; a JSON Schema's value is any."""
+    assert_type(cascade.summarize("text", 50, driver=driver), Answer[None])
+    assert_type(cascade.rewrite("text", 50, "lamp", policy="support", max_tokens=10), Answer[None])
+    assert_type(cascade.rewrite("text", 50, keyword=None, **options), Answer[None])
+    assert_type(cascade.translate("text", "German", source=None, task="mail"), Answer[None])
+    assert_type(cascade.classify("text", ["a", "b"], metadata={"user_id": "u-1"}), Answer[str])
+    assert_type(cascade.extract("text", Order), Answer[Order])
+    assert_type(cascade.extract("text", Order, **options).data, Order | None)
+    assert_type(cascade.extract("text", list[int], cache=True), Answer[list[int]])
+    assert_type(cascade.extract("text", Order | Point), Answer[Any])
+    assert_type(cascade.extract("text", {"type": "string"}), Answer[Any])
+    cascade.summarize("text", 50, system="mine")  # pyright: ignore[reportCallIssue]
+    cascade.summarize("text", "50")  # pyright: ignore[reportArgumentType]
+    cascade.classify("text")  # pyright: ignore[reportCallIssue]
+
+
+async def delegated_awaited(driver: AsyncCascade, blocking: Cascade) -> None:
+    """The same, awaited, on a driver for asyncio."""
+    assert_type(await cascade.asummarize("text", 50, driver=driver), Answer[None])
+    assert_type(await cascade.arewrite("text", 50, "lamp"), Answer[None])
+    assert_type(await cascade.atranslate("text", "German", source="English"), Answer[None])
+    assert_type(await cascade.aclassify("text", ["a", "b"]), Answer[str])
+    assert_type(await cascade.aextract("text", Order, driver=driver), Answer[Order])
+    assert_type(await cascade.aextract("text", {"type": "string"}), Answer[Any])
+    await cascade.asummarize("text", 50, driver=blocking)  # pyright: ignore[reportArgumentType]
 
 
 def handed_on(answer: Answer[Order]) -> None:

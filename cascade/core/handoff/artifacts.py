@@ -1,7 +1,8 @@
 """The plan that passes between rungs (the artifact): what makes one valid, and what it demands of the answer.
 
-Phrases are compared case-blind and as whole words. Line breaks, curly quotes and Markdown's emphasis make no difference. It takes time
-linear in the text: phrases are short, and nothing is matched but themselves.
+Phrases are compared case-blind and as whole words; scripts that put no spaces between words (Chinese, Japanese, Thai …) have no such
+ends. Line breaks, curly quotes and Markdown's emphasis make no difference. It takes time linear in the text: phrases are short, and
+nothing is matched but themselves.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from cascade.core.text.counting import UNSPACED
 from cascade.core.text.parsing import is_unicode
 
-__all__ = ["FORBIDDEN", "MOST_PHRASES", "MUST_MENTION", "broken_by", "mentions", "read_artifact"]
+__all__ = ["FORBIDDEN", "LONGEST_PHRASE", "MOST_PHRASES", "MUST_MENTION", "broken_by", "mentions", "read_artifact"]
 
 MOST_PHRASES = 3
 MUST_MENTION, FORBIDDEN = "handoff:must_mention", "handoff:forbidden"
 """Names of the plan's own checks, on the trail among the others. They do not say which phrase it was: it may quote the user."""
 
 _LONGEST = {"intent": 1_500, "tone": 200, "next_action": 500}  # characters
-_LONGEST_PHRASE = 120
+LONGEST_PHRASE = 120
+"""Characters of a phrase that is looked for."""
+
 _KEYS = frozenset({*_LONGEST, "must_mention", "forbidden"})
+_IN_WORD = rf"[^\W{UNSPACED}]"
 _FOLDED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "*": None, "`": None})
 
 
@@ -57,7 +62,7 @@ def _phrases(value: object) -> list[str] | None:
     phrases = [one.strip() for one in given if isinstance(one, str)]
     if len(phrases) != len(given) or len(phrases) > MOST_PHRASES:
         return None
-    usable = all(len(one) <= _LONGEST_PHRASE and is_unicode(one) and _plain(one) for one in phrases)
+    usable = all(len(one) <= LONGEST_PHRASE and is_unicode(one) and _plain(one) for one in phrases)
     return phrases if usable else None
 
 
@@ -78,8 +83,8 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def _stands_in(text: str, phrase: str) -> bool:
-    before = r"(?<!\w)" if re.match(r"\w", phrase) else ""
-    after = r"(?!\w)" if re.search(r"\w\Z", phrase) else ""
+    before = f"(?<!{_IN_WORD})" if re.match(_IN_WORD, phrase) else ""
+    after = f"(?!{_IN_WORD})" if re.search(rf"{_IN_WORD}\Z", phrase) else ""
     return re.search(f"{before}{re.escape(phrase)}{after}", text) is not None
 
 

@@ -10,6 +10,7 @@ handoff         a rung that a request climbs to: the doubt about the answer belo
 audit_judge     of the audit: to compare an answer with another
 grading_judge   of a recording: to grade an answer against a reference
 reviewer        of a plan: to read a result against its instruction and its sources
+delegation      a rung: to summarise, extract, rewrite, classify or translate a text
 
 What builds a prompt of these words stands elsewhere. Certificates, recordings and the ledger rest on the words: with every change
 of them, however small, the version changes.

@@ -167,7 +167,7 @@ class Execution:
             kind = "attempt" if isinstance(outcome, Attempt) else "review"
             came = {"subtask": work.subtask.id, kind: outcome.to_dict()}
         if self.journal is not None:
-            self.journal.ended(job.request_id, job.cost, **came)
+            self.journal.came(**came)
         self.schedule.settle(work, outcome)
         return control
 
@@ -176,8 +176,6 @@ class Execution:
         self._running -= 1
         job.allowance.end(job.cost)
         self.schedule.give_back(job.work)
-        if self.journal is not None:
-            self.journal.ended(job.request_id, job.cost)
 
     def _pause(self, job: Job, why: Stop) -> None:
         """A job could not be done within the run's money or time. It is tried again if the money was only reserved."""
@@ -204,7 +202,7 @@ class Execution:
         ends_with_run = left is not None and left < terms.policy.deadline_s
         job = Job(work, self.money.of(part.role, request_id), ends_with_run=ends_with_run)
         if self.journal is not None:
-            self.journal.requested(request_id, part.role, part.subtask, part.attempt)
+            self.journal.begun(request_id, part.role, part.subtask, part.attempt)
         job.arguments = Arguments(
             replace(self._request(work), id=request_id, metadata=dict(terms.metadata or {})),
             max(left, _SHORTEST_S) if left is not None and ends_with_run else None,

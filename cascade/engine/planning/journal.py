@@ -7,10 +7,12 @@ Line 1, the head, says what must not change: goal, plan, inputs, policy. Each fu
     {"request": id, "role": …, "subtask": …}            a request of the run begins
     {"reserve": id, "bound": n}                         a call is about to be made that costs at most so much (on the disk before it is)
     {"settle": id, "bound": n, "counted": n}            it counts as so much
-    {"end": id, "cost": n, "attempt" | "review" | "control": …}    what the request cost, as the ledger has it, and what came of it
+    {"end": id, "cost": n}                              what the request cost, as the ledger has it
+    {"subtask": …, "attempt" | "review": …}             what came of it (on the disk before anything follows from it)
+    {"control": …}                                      so, of a control item
 
-A killed run loses nothing that had come: an unfinished last line is dropped, and a request without an end is made again. A call that was
-reserved and not settled may have been billed: it counts toward `max_usd` with its bound.
+A killed run loses nothing that had come: an unfinished last line is dropped, and a request of which nothing came is made again. A call
+that was reserved and not settled may have been billed: it counts toward `max_usd` with its bound.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ class Journal:
         self.controls: list[ControlDone] = []
         self.money = RunAllowance()
         self._open: dict[str, Allowance] = {}
+        self._begun: set[str] = set()
         self._lock = threading.Lock()
 
     @classmethod
@@ -123,21 +126,29 @@ class Journal:
         self._write({"plan": plan.to_dict()}, sync=True)
         self.plan = plan
 
-    def requested(self, request_id: str, role: str, subtask: str = "", attempt: int = 0) -> None:
+    def begun(self, request_id: str, role: str, subtask: str = "", attempt: int = 0) -> None:
         """A request begins. It is on the disk with its first call."""
+        self._begun.add(request_id)
         self._write({"request": request_id, "role": role, "subtask": subtask, "attempt": attempt})
 
-    def reserved(self, request_id: str, role: str, bound: int) -> None:  # noqa: ARG002 - as the protocol
+    def reserved(self, request_id: str, role: str, bound: int) -> None:
         """As `AllowanceBook`."""
+        if request_id not in self._begun:
+            self.begun(request_id, role)
         self._write({"reserve": request_id, "bound": bound}, sync=True)
 
     def settled(self, request_id: str, bound: int, counted: int) -> None:
         """As `AllowanceBook`. Where it is lost, the call counts with its bound."""
         self._write({"settle": request_id, "bound": bound, "counted": counted})
 
-    def ended(self, request_id: str, cost: int, **came: Any) -> None:
-        """A request has ended: what it cost, and what came of it, if that counts."""
-        self._write({"end": request_id, "cost": cost, **came}, sync=True)
+    def ended(self, request_id: str, cost: int) -> None:
+        """As `AllowanceBook`."""
+        if request_id in self._begun:
+            self._write({"end": request_id, "cost": cost})
+
+    def came(self, **outcome: Any) -> None:
+        """What came of a request: `subtask` with `attempt` or `review`, or `control`."""
+        self._write(outcome, sync=True)
 
     def close(self) -> None:
         """Close and unlock the file. May be called twice."""
@@ -174,18 +185,12 @@ class Journal:
             self._open[entry["settle"]].settle(entry["bound"], entry["counted"])
         elif "end" in entry:
             self._open.pop(entry["end"]).end(entry["cost"])
-            self._came(entry)
-        else:
-            raise KeyError("none of these")
-
-    def _came(self, entry: Mapping[str, Any]) -> None:
-        """What came of a request."""
-        if "attempt" in entry:
+        elif "attempt" in entry:
             self.attempts.setdefault(entry["subtask"], []).append(Attempt.from_dict(entry["attempt"]))
         elif "review" in entry:
             attempts = self.attempts[entry["subtask"]]
             attempts[-1] = replace(attempts[-1], review=PlanReview(**entry["review"]))
-        elif "control" in entry:
+        else:
             self.controls.append(ControlDone(**entry["control"]))
 
     def _write(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:

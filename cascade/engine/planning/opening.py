@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from cascade.budgets.allowance import RunAllowance
 from cascade.core.errors import ConfigurationError
@@ -24,26 +23,28 @@ __all__ = ["OpenedRun", "open_run"]
 
 @dataclass(slots=True)
 class OpenedRun:
-    """A run whose arguments are read. `plan` None: its goal is still to be planned. `ends_at`: its deadline, on the driver's clock."""
+    """A run whose arguments are read. `plan` None: its goal is still to be planned. `ends_at`: its deadline, on the driver's clock.
+
+    `decided`: what was decided in its conversation before.
+    """
 
     runtime: Runtime
+    given: RunArguments
     goal: str
     plan: Plan | None
     inputs: Mapping[str, str]
     id: str
     money: RunAllowance
-    concurrency: int
-    ends_at: float | None
-    metadata: Mapping[str, str]
+    ends_at: float | None = None
+    decided: str = ""
     journal: Journal | None = None
     attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict[str, Sequence[Attempt]])
     unbelieved: str = ""
 
     def making(self) -> Making:
-        """How its goal becomes a plan."""
-        return Making(
-            self.runtime, self.goal, self.inputs, self.money, self.id, self.ends_at, self.metadata, journal=self.journal
-        )
+        """What makes its plan, within its money and time."""
+        given = replace(self.given, inputs=dict(self.inputs))
+        return Making(self.runtime, self.goal, given, self.money, self.id, decided=self.decided)
 
     def planned(self, plan: Plan) -> None:
         """Its goal has been planned."""
@@ -61,7 +62,7 @@ class OpenedRun:
             plan, policy, attempts=self.attempts, controls=controls, unbelieved=self.unbelieved
         )  # fmt: skip
         terms = RunTerms(
-            plan, self.inputs, self.runtime, self.id, self.ends_at, self.metadata
+            plan, self.inputs, self.runtime, self.id, self.ends_at, self.given.metadata, self.decided
         )  # fmt: skip
         return Execution(terms, schedule, self.money, self.journal)
 
@@ -71,33 +72,31 @@ class OpenedRun:
             self.journal.close()
 
 
-def open_run(runtime: Runtime, given: Plan | Result | str, options: RunOptions) -> OpenedRun:
+def open_run(runtime: Runtime, plan: Plan | Result | str, options: RunOptions) -> OpenedRun:
     """Read the arguments, and take up what is there. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
-    read = read_options(options, of=RunOptions)
+    given = read_options(options, of=RunOptions)
     require_planning(runtime.policy, runtime.mode())
-    opened = _read(runtime, given, read)
+    opened = _read(runtime, plan, given)
+    if isinstance(plan, Result):
+        _take_up_result(opened, plan)
     if opened.plan is not None:
         check_plan(runtime, opened.plan, opened.inputs)
-    if read.run is not None:
-        _take_up(opened, Journal.open(read.run), given, has_inputs=read.inputs is not None)
+    if given.run is not None:
+        _take_up(opened, Journal.open(given.run), plan)
     return opened
 
 
-def _read(runtime: Runtime, given: Any, read: RunArguments) -> OpenedRun:
-    plan = given if isinstance(given, Plan) else given.plan if isinstance(given, Result) else None
-    goal, now = plan.goal if plan is not None else read_goal(given), runtime.options.clock()
-    opened = OpenedRun(
-        runtime, goal, plan, read.inputs or {}, f"run_{uuid.uuid4().hex}", RunAllowance(read.limit), read.concurrency,
-        None if read.deadline_s is None else now + read.deadline_s, read.metadata,
-    )  # fmt: skip
-    if isinstance(given, Result):
-        _take_up_result(opened, given, read.inputs)
-    return opened
+def _read(runtime: Runtime, plan: Plan | Result | str, given: RunArguments) -> OpenedRun:
+    found = plan.plan if isinstance(plan, Result) else plan if isinstance(plan, Plan) else None
+    goal = found.goal if found is not None else read_goal(plan)
+    ends_at = None if given.deadline_s is None else runtime.options.clock() + given.deadline_s
+    money, run_id = RunAllowance(given.limit), f"run_{uuid.uuid4().hex}"
+    return OpenedRun(runtime, given, goal, found, given.inputs or {}, run_id, money, ends_at)
 
 
-def _take_up_result(opened: OpenedRun, given: Result, inputs: Mapping[str, str] | None) -> None:
+def _take_up_result(opened: OpenedRun, given: Result) -> None:
     """Go on from a Result, in memory."""
-    policy, changed = opened.runtime.policy, list[str]()
+    policy, changed, inputs = opened.runtime.policy, list[str](), opened.given.inputs
     if inputs is not None and inputs != given.inputs:
         changed.append("other inputs")
     if given.policy_hash and given.policy_hash != policy.hash:
@@ -113,13 +112,13 @@ def _take_up_result(opened: OpenedRun, given: Result, inputs: Mapping[str, str] 
     opened.unbelieved = given.reviewer.why
 
 
-def _take_up(opened: OpenedRun, journal: Journal, given: Plan | Result | str, *, has_inputs: bool) -> None:
+def _take_up(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> None:
     """Begin the journal, or go on from what it holds."""
     try:
         if journal.head is None:
-            _begin(opened, journal, given)
+            _begin(opened, journal, plan)
         else:
-            _require_same(opened, journal, journal.head, given, has_inputs=has_inputs)
+            _require_same(opened, journal, journal.head, plan)
     except BaseException:
         journal.close()
         raise
@@ -131,29 +130,26 @@ def _take_up(opened: OpenedRun, journal: Journal, given: Plan | Result | str, *,
     opened.attempts = journal.attempts
 
 
-def _begin(opened: OpenedRun, journal: Journal, given: Plan | Result | str) -> None:
-    if isinstance(given, Result):
+def _begin(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> None:
+    if isinstance(plan, Result):
         hint = "leave run= out, or give its plan"
         raise ConfigurationError(f"{journal.path}: there is no such run, and a Result is taken up in memory ({hint})")
     policy = opened.runtime.policy
     journal.begin(Head(opened.id, opened.goal, opened.plan, opened.inputs, policy.name, policy.hash))
 
 
-def _require_same(
-    opened: OpenedRun, journal: Journal, head: Head, given: Plan | Result | str, *, has_inputs: bool
-) -> None:
+def _require_same(opened: OpenedRun, journal: Journal, head: Head, plan: Plan | Result | str) -> None:
     """Raises ConfigurationError where a run was begun with something else."""
     policy, changed = opened.runtime.policy, list[str]()
     if opened.goal != head.goal:
         changed.append("another goal")
-    elif isinstance(given, Plan) and given != journal.plan:
+    elif isinstance(plan, Plan) and plan != journal.plan:
         changed.append("another plan" if journal.plan is not None else "a goal, which is not planned yet")
-    elif isinstance(given, Result) and given.id != head.run:
-        changed.append(f"another run ({head.run})")
-    if has_inputs and opened.inputs != head.inputs:
-        names = sorted(
-            name for name in {*opened.inputs, *head.inputs} if opened.inputs.get(name) != head.inputs.get(name)
-        )
+    elif isinstance(plan, Result) and plan.id != head.run:
+        changed.append(f"another Result ({head.run})")
+    given = opened.given.inputs
+    if given is not None and given != head.inputs:
+        names = sorted(name for name in {*given, *head.inputs} if given.get(name) != head.inputs.get(name))
         changed.append(f"other inputs ({', '.join(names)})")
     if head.policy_hash != policy.hash:
         changed.append(f"another policy ({head.policy} {head.policy_hash}, now {policy.name} {policy.hash})")

@@ -35,7 +35,7 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
         if opened.plan is None:
             opened.planned(make_plan(driver, opened.making()).plan)
         run = opened.execution(recall_controls(opened.runtime))
-        _drive(driver, run, opened.concurrency)
+        _drive(driver, run, opened.given.concurrency)
         return run.result()
     finally:
         opened.close()
@@ -83,7 +83,7 @@ async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: Ru
         if opened.plan is None:
             opened.planned((await amake_plan(driver, opened.making())).plan)
         run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
-        await _adrive(driver, run, opened.concurrency)
+        await _adrive(driver, run, opened.given.concurrency)
         return run.result()
     finally:
         opened.close()
