@@ -22,7 +22,7 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.hint_files import hint_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
-from cascade.policy.roles import prompts_by_task
+from cascade.policy.roles import plan_roles, prompts_by_task
 
 __all__ = [
     "baseline_rung",
@@ -70,6 +70,7 @@ def bind_policy(policy: Policy, *, batch: bool = False) -> BoundPolicy:
         auxiliaries={rung.rung: (rung, _rates(rung, batch=batch)) for _, rung in _summarisers(policy)},
         batch=batch,
         prompts=prompts_by_task(policy),
+        plan_prompts=plan_roles(policy),
     )
 
 

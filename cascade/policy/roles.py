@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from cascade.core.planning.executor import executor_version
+from cascade.core.planning.planner import planner_version
+from cascade.core.planning.reviewer import reviewer_version
 from cascade.core.policy import OTHER, Check, Policy, Samples, Variant
 from cascade.core.prompts import handoff, judge, review_gate, summariser, version_of
 from cascade.core.triage import rules_for, triage_version
 
-__all__ = ["RolePrompt", "climb_roles", "prompts_by_task", "prompts_of"]
+__all__ = ["RolePrompt", "climb_roles", "plan_roles", "prompts_by_task", "prompts_of"]
 
 _BUILT_IN = "built in"
 _OWN = "the policy's own text"
@@ -33,7 +36,12 @@ def prompts_of(policy: Policy) -> tuple[RolePrompt, ...]:
 
     The triage prompt is `triage`, and another one that samples are asked in is `triage/` and its name.
     """
-    return _climb(policy)
+    return (*_climb(policy), *_planning(policy))
+
+
+def plan_roles(policy: Policy) -> dict[str, str]:
+    """The versions of the words that plans are made, done and reviewed in, by role; none of a policy that does not plan."""
+    return {one.role: one.version for one in _planning(policy)}
 
 
 def climb_roles(policy: Policy) -> dict[str, str]:
@@ -102,3 +110,16 @@ def _triage(policy: Policy, samples: Samples | None) -> Iterator[RolePrompt]:
         yield RolePrompt(name, triage_version(policy, variant), source, f"a rung below the top answers, {order}")
     if samples is not None and samples.same.kind == "judge":
         yield RolePrompt("judge", judge.VERSION, _BUILT_IN, "the samples of a rung are grouped by their meaning")
+
+
+def _planning(policy: Policy) -> Iterator[RolePrompt]:
+    """The roles of a plan, which no climb of a request of its own comes to."""
+    if policy.plan is None:
+        return
+    own, plan = policy.plan.prompts, policy.plan
+    for role, version, text, use in (
+        ("planner", planner_version, own.planner, f"{plan.planner} splits a goal into subtasks"),
+        ("executor", executor_version, own.executor, "a climb does a subtask, and says how sure it is"),
+        ("reviewer", reviewer_version, own.reviewer, f"{plan.reviewer} reads the result of a subtask"),
+    ):
+        yield RolePrompt(role, version(policy), _BUILT_IN if text is None else _OWN, use)

@@ -189,6 +189,7 @@ def test_a_relayed_request_is_on_the_ledger_at_its_price_with_arm_relay(
     assert f"x-cascade-request-id: {record.id}".encode() in response
     assert record.request.arm == "relay"
     assert record.request.metadata == {"workflow": "nightly"}
+    assert record.request.prompts == {}, "none of cascade's words went with it"
     assert record.request.task == "refund"
     ((_, step),) = record.steps
     assert (step.model, step.cost, step.upstream_id) == ("claude-opus-5-5", 1000 * 4_000 + 100 * 20_000, "req_7")

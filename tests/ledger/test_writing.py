@@ -13,14 +13,20 @@ from structlog.testing import capture_logs
 
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
+from cascade.core.messages import Request
+from cascade.core.planning.part import Part, Role
 from cascade.core.policy.operations import Ledger
+from cascade.core.policy.planning import Planning
+from cascade.core.prompts import executor, planner, reviewer
+from cascade.core.requests import read_messages
 from cascade.core.triage import triage_version
-from cascade.hooks import Ended
+from cascade.hooks import Begun, Ended
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import address_of, display_address, open_ledger, spent_lookup
 from cascade.ledger.prompts import redacted
 from cascade.ledger.sqlite.store import SqliteReader
 from cascade.ledger.writing.limits import Bounds
+from cascade.policy.binding import bind_policy, bind_single
 
 from .scenes import LONG_S, NOW, PLAN, Scene, ask, begin, bodies, calling, read, steps_of
 
@@ -115,6 +121,23 @@ def test_a_request_is_on_record_as_it_was_told(path: Path) -> None:
         "estimate": 900_000,
         "slot": 7,
     }.items() <= outcome.items()
+
+
+def test_a_part_of_a_run_has_its_roles_words_beside_those_of_its_climb(path: Path) -> None:
+    """An executor climbs; who plans and reviews is asked plainly, in the words of that role alone."""
+    plan = bind_policy(PLAN.policy.model_copy(update={"plan": Planning(planner="r1", reviewer="r1")}))
+    scene, single = Scene(path), bind_single(plan, plan.policy.ladder[1])
+    roles: tuple[Role, ...] = ("planner", "executor", "reviewer")
+    for role in roles:
+        bound, request = plan if role == "executor" else single, Request(read_messages("hi"), id=role)
+        track = scene.hook.begin(Begun(bound, request, "other", role, NOW, part=Part("run-1", role)))
+        track.ended(Ended((), None, TimeoutError(), 1.0))
+    scene.flush()
+    assert [one["prompts"] for one in bodies(scene.entries(), "request")] == [
+        {"planner": planner.VERSION},
+        {"executor": executor.VERSION, "triage": triage_version(PLAN.policy)},
+        {"reviewer": reviewer.VERSION},
+    ]
 
 
 def test_errors_and_cancellations_are_outcomes_too(path: Path) -> None:

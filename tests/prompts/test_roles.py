@@ -12,7 +12,7 @@ from cascade.core.policy import Policy
 from cascade.core.triage import triage_version
 from cascade.policy.binding import bind_baseline, bind_policy
 from cascade.policy.certificates import changed_parts, changed_roles, changes_text, epoch_of, hashes_of
-from cascade.policy.roles import climb_roles, prompts_of
+from cascade.policy.roles import climb_roles, plan_roles, prompts_of
 from tests.calibration.certified import certified, with_keys
 from tests.core.builders import policy_of
 from tests.prompts.edited import edit
@@ -81,6 +81,9 @@ EDITS = [
     ("grading_judge", "hold it to be right", set[str]()),
     ("tools", "when you have the final answer", set[str]()),
     ("form", "without a code fence", set[str]()),
+    ("planner", "Assign the cheapest rung that will do", set[str]()),
+    ("executor", "Keep to the sources", set[str]()),
+    ("reviewer", "Compare names, numbers, dates", set[str]()),
 ]
 
 
@@ -140,6 +143,20 @@ def test_the_summarisers_words_are_a_part_of_what_a_certificate_holds_for() -> N
     plain, summarised, trimmed = (hashes_of(POLICIES[name])["prompts"] for name in ("plain", "summarised", "trimmed"))
     task = hashes_of(policy_of(tasks=[{"name": "chat", "prepare": "summarize"}]))["prompts"]
     assert plain == trimmed != summarised == task
+
+
+def test_each_role_of_a_plan_has_a_version_of_its_own() -> None:
+    """The policy's own text for one of them changes that one, and the requests of that role alone are recorded with it."""
+    built_in = plan_roles(POLICIES["planning"])
+    assert tuple(built_in) == ("planner", "executor", "reviewer")
+    for role in built_in:
+        plan = {"planner": "r1", "reviewer": "r1", "prompts": {role: "Do as you see fit."}}
+        policy = policy_of(plan=plan)
+        own = plan_roles(policy)
+        assert [one for one in own if own[one] != built_in[one]] == [role]
+        assert [one.role for one in prompts_of(policy) if one.source == "the policy's own text"] == [role]
+        assert dict(bind_policy(policy).plan_prompts) == own
+    assert plan_roles(policy_of()) == {}
 
 
 def test_where_the_words_come_from_is_told() -> None:

@@ -11,7 +11,19 @@ import pytest
 
 from cascade.core.policy import Policy, Variant
 from cascade.core.policy.samples import ORDERS
-from cascade.core.prompts import audit_judge, form, grading_judge, handoff, judge, review_gate, summariser, tools
+from cascade.core.prompts import (
+    audit_judge,
+    executor,
+    form,
+    grading_judge,
+    handoff,
+    judge,
+    planner,
+    review_gate,
+    reviewer,
+    summariser,
+    tools,
+)
 from cascade.core.triage import triage_version
 from tests.core.builders import policy_of
 from tests.prompts.edited import edit
@@ -30,6 +42,9 @@ VERSIONS = {
     "handoff/artifact": "a563fd6140d6",
     "audit_judge": "ca9842e9585c",
     "grading_judge": "c9e94942ffe6",
+    "planner": "1e3c61ee2c3a",
+    "executor": "25d8067b6245",
+    "reviewer": "0024995c65a7",
 }
 
 
@@ -47,6 +62,9 @@ def versions() -> dict[str, str]:
         "handoff/artifact": handoff.ARTIFACT_VERSION,
         "audit_judge": audit_judge.VERSION,
         "grading_judge": grading_judge.VERSION,
+        "planner": planner.VERSION,
+        "executor": executor.VERSION,
+        "reviewer": reviewer.VERSION,
     }
 
 
@@ -55,7 +73,8 @@ def test_nobody_changed_words_by_accident() -> None:
     assert versions() == VERSIONS
 
 
-EDITS = [
+# The file, some of its words, and the roles that they belong to.
+WORDS = [
     ("triage", "A confident mistake is the worst outcome.", {f"triage/{order}" for order in ORDERS}),
     ("triage", "as short notes in at most five lines", {"triage/steps"}),
     ("triage", "what would make your own answer wrong", {"triage/doubt"}),
@@ -63,30 +82,38 @@ EDITS = [
     ("tools", "Why, in a few words.", {"tools"}),
     ("form", "without a code fence", {"form"}),
     ("judge", "Group them by meaning", {"judge"}),
-    ("judge", '"required": ["groups"]', {"judge"}),
     ("review_gate", "Wording, length and style", {"review_gate"}),
-    ("review_gate", '"enum": ["accept", "reject"]', {"review_gate"}),
     ("summariser", "Leave out greetings", {"summariser"}),
     ("summariser", "which another model wrote", {"summariser"}),
     ("handoff", "It refused to answer.", {"handoff/doubt"}),
     ("handoff", "its answer was not used", {"handoff/doubt"}),
     ("handoff", "Reply with the plan and nothing else.", {"handoff/artifact"}),
-    ("handoff", '"tone": {"type": "string"}', {"handoff/artifact"}),
     ("audit_judge", "further\n  correct detail do not", {"audit_judge"}),
-    ("audit_judge", '"enum": ["agree", "disagree", "cannot_tell"]', {"audit_judge"}),
     ("grading_judge", "hold it to be right", {"grading_judge"}),
+    ("planner", "Assign the cheapest rung that will do", {"planner"}),
+    ("executor", "Keep to the sources", {"executor"}),
+    ("executor", "sent it back", {"executor"}),
+    ("reviewer", "Compare names, numbers, dates", {"reviewer"}),
+]
+# The same of the reply's schema, with another one.
+SCHEMAS = [
+    ("judge", '"required": ["groups"]', '"required": []', {"judge"}),
+    ("review_gate", '"enum": ["accept", "reject"]', '"enum": ["accept", "reject", "other"]', {"review_gate"}),
+    ("handoff", '"tone": {"type": "string"}', '"tone": {"type": "integer"}', {"handoff/artifact"}),
+    ("audit_judge", '"enum": ["agree", "disagree", "cannot_tell"]', '"enum": ["agree", "disagree"]', {"audit_judge"}),
+    ("planner", '"result": text', '"result": subtask', {"planner"}),
+    ("reviewer", '"enum": ["accept", "retry", "escalate"]', '"enum": ["accept", "retry"]', {"reviewer"}),
 ]
 
 
-@pytest.mark.parametrize(("role", "words", "changed"), EDITS)
+@pytest.mark.parametrize(
+    ("role", "old", "new", "changed"), [*((role, old, f"{old} ", changed) for role, old, changed in WORDS), *SCHEMAS]
+)
 def test_another_word_is_another_version_of_its_role_and_of_no_other(
-    monkeypatch: pytest.MonkeyPatch, role: str, words: str, changed: set[str]
+    monkeypatch: pytest.MonkeyPatch, role: str, old: str, new: str, changed: set[str]
 ) -> None:
     """The schema of the reply belongs to it, where the API enforces one."""
     before = versions()
-    other = (
-        words.replace('"string"', '"integer"').replace('["', '["other", "') if words.startswith('"') else f"{words} "
-    )
-    edit(monkeypatch, role, words, other)
+    edit(monkeypatch, role, old, new)
     after = versions()
     assert {one for one in before if before[one] != after[one]} == changed

@@ -66,7 +66,7 @@ class Hashes(Frozen):
     models: Hash
     """The rungs' models."""
     prompts: Hash
-    """The triage's rules and their order."""
+    """The words that the climb is asked in: the triage's rules and their order, and those of the other roles that the policy uses."""
     prices: Hash
     """The rungs' prices, after discounts."""
     thresholds: Hash

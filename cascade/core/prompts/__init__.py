@@ -9,6 +9,8 @@ summariser      to shorten a conversation
 handoff         a rung that a request climbs to: the doubt about the answer below, or a plan and the answer by it
 audit_judge     of the audit: to compare an answer with another
 grading_judge   of a recording: to grade an answer against a reference
+planner         to split a goal into subtasks
+executor        of a plan: to do a subtask
 reviewer        of a plan: to read a result against its instruction and its sources
 delegation      a rung: to summarise, extract, rewrite, classify or translate a text
 

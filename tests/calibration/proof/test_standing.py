@@ -15,6 +15,7 @@ from cascade.core.storm import Guard, Watch, storm_limit
 from cascade.policy.binding import bind_policy
 from cascade.policy.certificates import certified_escalation, changed_parts, hashes_of
 from cascade.policy.loading import load_policy, parse_policy
+from cascade.policy.roles import climb_roles
 from cascade.policy.shipped import shipped
 from cascade.replay.run import ReplayOptions, replay_corpus
 from tests.calibration.certified import certificate_for, certified, with_keys
@@ -225,6 +226,8 @@ def test_a_certificate_in_a_file_is_read_as_it_was_written(tmp_path: Path) -> No
     read = load_policy(written(PROVED, tmp_path / "p.yaml"))
     assert read.certificate == PROVED.certificate
     assert changed_parts(read) == ()
+    named = certified(load_policy("support"), roles=climb_roles(PROVED))
+    assert load_policy(written(named, tmp_path / "named.yaml")).certificate == named.certificate
 
 
 @pytest.mark.parametrize(
@@ -235,6 +238,7 @@ def test_a_certificate_in_a_file_is_read_as_it_was_written(tmp_path: Path) -> No
         ({"upper_bound": 0.03}, "the upper bound is above alpha"),
         ({"errors": 400}, "more errors than units"),
         ({"n": 0}, r"certificate\.n"),
+        ({"roles": {"triage": "no version"}}, r"certificate\.roles\.triage"),
         ({"escalation": {"opus": 0.2}}, "no rung 'opus' below the top"),
         (
             {"escalation_by_task": {"billing": {"opus": 0.2}}},

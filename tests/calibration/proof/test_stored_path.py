@@ -25,6 +25,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
 from cascade.policy.ratchet import ratcheted, steps_of
+from cascade.policy.roles import climb_roles
 from cascade.replay.driver import replay_item
 from tests.calibration.grouped import RUNGS, drawn_groups, write_groups
 from tests.calibration.votes import drawn_votes, write_votes
@@ -48,6 +49,7 @@ def calibrated(corpus: Path, policy: Policy, alpha: float = 0.15, **options: Any
     assert certificate is not None
     plan = bind_policy(result.policy_with(certificate))
     assert plan.stale == ()
+    assert certificate.roles == climb_roles(plan.policy)
     return plan
 
 
