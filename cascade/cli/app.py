@@ -31,6 +31,7 @@ from cascade.cli.options import (
 from cascade.cli.plan.app import plan_app
 from cascade.cli.policy.app import policy_app
 from cascade.cli.record.app import record
+from cascade.cli.run.app import run
 from cascade.cli.savings.app import savings
 from cascade.cli.serve.app import serve_app
 
@@ -241,6 +242,9 @@ def tabulate(
 
 
 app.command()(savings)
+
+
+app.command()(run)
 
 
 app.command()(record)

@@ -231,7 +231,7 @@ class Cascade(_Driver[Providers]):
         """Plan a goal. The arguments and errors are those of `cascade.plan`, without `policy`."""
         from cascade.engine.planning import plan_goal  # noqa: PLC0415 - few programs use it
 
-        return plan_goal(self, goal, options)
+        return plan_goal(self, goal, options).plan
 
     def run(self, plan: Plan | Result | str, **options: Unpack[RunOptions]) -> Result:
         """Run a plan, or plan a goal and run that. The arguments and errors are those of `cascade.run`, without `policy`."""
@@ -394,7 +394,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
         """As `Cascade.plan`."""
         from cascade.engine.planning import aplan_goal  # noqa: PLC0415 - few programs use it
 
-        return await aplan_goal(self, goal, options)
+        return (await aplan_goal(self, goal, options)).plan
 
     async def run(self, plan: Plan | Result | str, **options: Unpack[RunOptions]) -> Result:
         """As `Cascade.run`."""

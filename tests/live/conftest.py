@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import anthropic
 import pytest
 
-from cascade import Answer, AsyncCascade, Cascade, Policy, Result
+from cascade import Answer, AsyncCascade, Cascade, Plan, Policy, Result
 from cascade.core.policy import Retry
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
@@ -109,6 +109,12 @@ class Driver:
         if self._way == "sync":
             return self._sync.ask(prompt, **more)
         return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
+
+    def plan(self, goal: Any, **more: Any) -> Plan:
+        """Plan a goal, and wait for the plan."""
+        if self._way == "sync":
+            return self._sync.plan(goal, **more)
+        return self._runner.run(self._async.plan(goal, **more), context=copy_context())
 
     def run(self, plan: Any, **more: Any) -> Result:
         """Run a plan, and wait for its result."""

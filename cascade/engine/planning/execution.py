@@ -59,9 +59,15 @@ class RunTerms:
         """The driver's."""
         return self.runtime.policy
 
-    def clock(self) -> float:
-        """What time it is for the driver."""
-        return self.runtime.options.clock()
+    def left(self) -> float | None:
+        """Seconds to the run's deadline; None without one."""
+        return None if self.ends_at is None else self.ends_at - self.runtime.options.clock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run's deadline has passed."""
+        left = self.left()
+        return left is not None and left <= 0
 
 
 class Job:
@@ -101,8 +107,7 @@ class Execution:
 
     def start(self, concurrency: int) -> list[Job]:
         """The requests that may be made now, beside those under way."""
-        terms = self.terms
-        if terms.ends_at is not None and terms.clock() >= terms.ends_at:
+        if self.terms.is_over:
             self.schedule.stop("deadline")
         if self.schedule.stopped is not None:
             return []
@@ -151,8 +156,10 @@ class Execution:
             f"calls whose reply never came may have cost up to {maybe / 1e9:.6f} USD more; it counts toward max_usd"
         )
         costs: dict[Any, int] = self.money.known
+        results = schedule.results()
+        stopped = schedule.stopped if any(one.status == "pending" for one in results.values()) else None
         return Result(
-            terms.plan, schedule.results(), terms.run_id, costs, schedule.stopped, schedule.standing,
+            terms.plan, results, terms.run_id, costs, stopped, schedule.standing,
             (counted,) if maybe else (), terms.inputs, maybe, terms.policy.hash,
         )  # fmt: skip
 
@@ -188,16 +195,17 @@ class Execution:
         """What of the run's own kept this job from its end. What only a budget of the policy cuts short is a result, degraded."""
         if isinstance(error, BudgetExceeded):
             return "budget"
+        late = job.ends_with_run or self.terms.is_over
         if isinstance(error, DeadlineExceeded):
-            return "deadline" if job.ends_with_run else None
+            return "deadline" if late else None
         cut = None if answer is None else answer.degraded or answer.abstained
         if cut == "budget" and job.allowance.refused:
             return "budget"
-        return "deadline" if cut == "deadline" and job.ends_with_run else None
+        return "deadline" if cut == "deadline" and late else None
 
     def _job(self, work: Work) -> Job:
         terms, request_id = self.terms, new_id()
-        left = None if terms.ends_at is None else terms.ends_at - terms.clock()
+        left = terms.left()
         part = self._part(work)
         ends_with_run = left is not None and left < terms.policy.deadline_s
         job = Job(work, self.money.of(part.role, request_id), ends_with_run=ends_with_run)

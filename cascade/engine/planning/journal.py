@@ -151,10 +151,11 @@ class Journal:
         self._write(outcome, sync=True)
 
     def close(self) -> None:
-        """Close and unlock the file. May be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close and unlock the file. May be called twice. What is written later fails."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
     def _read(self) -> None:
         content = self.path.read_bytes()

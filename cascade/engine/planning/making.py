@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cascade.budgets.allowance import RunAllowance
-from cascade.core.errors import AllRungsFailed, PlanError
+from cascade.budgets.allowance import Allowance, RunAllowance
+from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
 from cascade.core.planning.graph import Plan, plan_faults, plan_of
 from cascade.core.planning.part import Part
 from cascade.core.planning.planner import Broken, planner_request, read_plan, stale_hints
@@ -15,8 +15,7 @@ from cascade.core.policy.planning import Planning
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.blocking import warn_of_blocking
-from cascade.engine.planning.journal import Journal
-from cascade.engine.planning.options import PlanOptions, read_goal, read_options, require_planning
+from cascade.engine.planning.options import PlanOptions, RunArguments, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 from cascade.hooks import Ended, cost_of_end
 from cascade.logs import log_event
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Making", "Planned", "amake_plan", "aplan_goal", "check_plan", "make_plan", "new_plan_id", "plan_goal"]
 
-_SHORTEST_S = 1e-3  # of a deadline that has passed
 _ATTEMPTS = 2  # one repair
 _REPAIRABLE = {"malformed": "the reply is not JSON", "truncated": "the reply was cut off at the rung's max_tokens: plan fewer subtasks, in fewer words"}  # fmt: skip
 
@@ -40,24 +38,20 @@ class Planned:
     request_ids: tuple[str, ...]
 
 
-def plan_goal(driver: Cascade, goal: str, options: PlanOptions) -> Plan:
-    """`Cascade.plan`."""
+def plan_goal(driver: Cascade, goal: str, options: PlanOptions) -> Planned:
+    """`Cascade.plan`, with what it cost."""
     warn_of_blocking()
-    return make_plan(driver, _making(driver._runtime, goal, options)).plan  # pyright: ignore[reportPrivateUsage]
+    return make_plan(driver, _making(driver._runtime, goal, options))  # pyright: ignore[reportPrivateUsage]
 
 
-async def aplan_goal(driver: AsyncCascade, goal: str, options: PlanOptions) -> Plan:
-    """`AsyncCascade.plan`."""
-    return (await amake_plan(driver, _making(driver._runtime, goal, options))).plan  # pyright: ignore[reportPrivateUsage]
+async def aplan_goal(driver: AsyncCascade, goal: str, options: PlanOptions) -> Planned:
+    """`AsyncCascade.plan`, with what it cost."""
+    return await amake_plan(driver, _making(driver._runtime, goal, options))  # pyright: ignore[reportPrivateUsage]
 
 
 def _making(runtime: Runtime, goal: str, options: PlanOptions) -> Making:
-    read = read_options(options)
-    require_planning(runtime.policy, runtime.mode())
-    ends_at = None if read.deadline_s is None else runtime.options.clock() + read.deadline_s
-    return Making(
-        runtime, read_goal(goal), read.inputs or {}, RunAllowance(read.limit), new_plan_id(), ends_at, read.metadata
-    )
+    given = read_options(options)
+    return Making(runtime, read_goal(goal), given, RunAllowance(given.limit), new_plan_id())
 
 
 def make_plan(driver: Cascade, making: Making) -> Planned:
@@ -95,72 +89,81 @@ def check_plan(runtime: Runtime, plan: Plan, inputs: Mapping[str, str]) -> None:
         raise PlanError(f"the plan cannot be run: {'; '.join(faults)}", faults=faults, given=True)
 
 
-@dataclass(slots=True)
 class Making:
     """How one goal becomes a plan, without the waiting: `arguments` to be answered, then `read` what came of them, until that is a plan.
 
-    `run_id`: of the run that the requests belong to. `money`: what that may spend. `ends_at`: its deadline, on the driver's clock.
-    `decided`: earlier in the same session. `journal`: of the run, if it has one. `cost_nanousd`: what was paid so far.
+    `run_id`: of the run that the requests belong to. `money`: what that may spend. `decided`: earlier in the same session. Raises
+    ConfigurationError if the policy has no plans.
     """
 
-    runtime: Runtime
-    goal: str
-    inputs: Mapping[str, str]
-    money: RunAllowance
-    run_id: str
-    ends_at: float | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    decided: str = ""
-    journal: Journal | None = None
-    cost_nanousd: int = field(default=0, init=False)
-    _broken: Broken | None = field(default=None, init=False)
-    _ids: list[str] = field(default_factory=list[str], init=False)
+    def __init__(
+        self, runtime: Runtime, goal: str, given: RunArguments, money: RunAllowance, run_id: str, *, decided: str = ""
+    ) -> None:
+        require_planning(runtime.policy, runtime.mode())
+        self._runtime, self._goal, self._given, self._money, self._run_id = runtime, goal, given, money, run_id
+        self._decided, self._inputs = decided, given.inputs or {}
+        clock = runtime.options.clock
+        self._ends_at = None if given.deadline_s is None else clock() + given.deadline_s
+        self._broken: Broken | None = None
+        self._allowance: Allowance | None = None
+        self._cost, self._ids = 0, list[str]()
+
+    @property
+    def cost_nanousd(self) -> int:
+        """What was paid so far."""
+        return self._cost
 
     def arguments(self) -> Arguments:
-        """The planner's next request."""
-        runtime, request_id = self.runtime, new_id()
-        policy = runtime.policy
-        if not self._ids and (stale := stale_hints(policy)):
+        """The planner's next request. Raises DeadlineExceeded if it is too late for one."""
+        runtime, request_id = self._runtime, new_id()
+        left = None if self._ends_at is None else self._ends_at - runtime.options.clock()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(f"the deadline of {self._given.deadline_s} s passed before there was a plan")
+        if not self._ids and (stale := stale_hints(runtime.policy)):
             hint = "make them again with `cascade plan hints`: the planner is not told them"
-            log_event("warning", "plan_hints_stale", policy=policy.name, changed=list(stale), hint=hint)
-        allowance = self.money.of("planner", request_id)
-
-        def ended(end: Ended) -> None:
-            cost = cost_of_end(end)
-            self.cost_nanousd += cost
-            allowance.end(cost)
-            if self.journal is not None:
-                self.journal.ended(request_id, cost)
-
-        if self.journal is not None:
-            self.journal.requested(request_id, "planner", attempt=len(self._ids))
+            log_event("warning", "plan_hints_stale", policy=runtime.policy.name, changed=list(stale), hint=hint)
         self._ids.append(request_id)
+        self._allowance = self._money.of("planner", request_id)
         request = planner_request(
-            self.goal, self.inputs, policy, decided=self.decided, broken=self._broken, rates=runtime.plan.rates
+            self._goal,
+            self._inputs,
+            runtime.policy,
+            decided=self._decided,
+            broken=self._broken,
+            rates=runtime.plan.rates,
         )
-        left = None if self.ends_at is None else max(self.ends_at - runtime.options.clock(), _SHORTEST_S)
+        if left is not None and left >= runtime.policy.deadline_s:
+            left = None  # the policy's is nearer
         return Arguments(
-            replace(request, id=request_id, metadata=self.metadata),
-            None if left is None or left >= policy.deadline_s else left,
-            on_end=ended,
+            replace(request, id=request_id, metadata=self._given.metadata),
+            left,
+            on_end=self._ended,
             is_message=False,
-            part=Part(self.run_id, "planner", attempt=len(self._ids) - 1, rung=(policy.plan or Planning()).planner),
-            allowance=allowance,
+            part=Part(
+                self._run_id, "planner", attempt=len(self._ids) - 1, rung=(runtime.policy.plan or Planning()).planner
+            ),
+            allowance=self._allowance,
         )
+
+    def _ended(self, end: Ended) -> None:
+        cost = cost_of_end(end)
+        self._cost += cost
+        if self._allowance is not None:
+            self._allowance.end(cost)
 
     def read(self, come: Answer[Any] | AllRungsFailed) -> Planned | None:
         """The plan; None: ask again. Raises PlanError after the repair, and the failure where asking again would not help."""
-        runtime = self.runtime
+        runtime = self._runtime
         if isinstance(come, Answer) and come.text is not None:
             plan, faults = read_plan(
-                come, self.goal, tuple(self.inputs), runtime.policy, compile_schema=runtime.plan.compile_schema
+                come, self._goal, tuple(self._inputs), runtime.policy, compile_schema=runtime.plan.compile_schema
             )
             if plan is not None:
-                return Planned(plan, self.cost_nanousd, tuple(self._ids))
+                return Planned(plan, self._cost, tuple(self._ids))
         else:
             kind = come.steps[-1].verdict.kind if come.steps else ""
             if kind not in _REPAIRABLE:
-                raise come if isinstance(come, AllRungsFailed) else self._failed((f"the planner's call: {kind}",))
+                raise come if isinstance(come, AllRungsFailed) else self._failed((f"its call ended {kind}",))
             faults = (_REPAIRABLE[kind],)
         if len(self._ids) == _ATTEMPTS:
             raise self._failed(faults)
@@ -168,7 +171,8 @@ class Making:
         return None
 
     def _failed(self, faults: tuple[str, ...]) -> PlanError:
-        rung = (self.runtime.policy.plan or Planning()).planner
-        told = f"the planner ({rung}) made no plan that can be run, not even in the repair: {'; '.join(faults)}"
+        rung = (self._runtime.policy.plan or Planning()).planner
+        repaired = ", not even in the repair" if len(self._ids) == _ATTEMPTS else ""
+        told = f"the planner ({rung}) made no plan that can be run{repaired}: {'; '.join(faults)}"
         hint = "say more in the goal, name a stronger rung as plan.planner, or write the plan yourself"
-        return PlanError(f"{told} ({hint})", faults=faults, cost_nanousd=self.cost_nanousd)
+        return PlanError(f"{told} ({hint})", faults=faults, cost_nanousd=self._cost)

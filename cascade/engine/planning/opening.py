@@ -79,10 +79,10 @@ def open_run(runtime: Runtime, plan: Plan | Result | str, options: RunOptions) -
     opened = _read(runtime, plan, given)
     if isinstance(plan, Result):
         _take_up_result(opened, plan)
-    if opened.plan is not None:
-        check_plan(runtime, opened.plan, opened.inputs)
     if given.run is not None:
         _take_up(opened, Journal.open(given.run), plan)
+    else:
+        _check(opened)
     return opened
 
 
@@ -130,10 +130,16 @@ def _take_up(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> 
     opened.attempts = journal.attempts
 
 
+def _check(opened: OpenedRun) -> None:
+    if opened.plan is not None:
+        check_plan(opened.runtime, opened.plan, opened.inputs)
+
+
 def _begin(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> None:
     if isinstance(plan, Result):
         hint = "leave run= out, or give its plan"
         raise ConfigurationError(f"{journal.path}: there is no such run, and a Result is taken up in memory ({hint})")
+    _check(opened)
     policy = opened.runtime.policy
     journal.begin(Head(opened.id, opened.goal, opened.plan, opened.inputs, policy.name, policy.hash))
 

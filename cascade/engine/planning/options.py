@@ -65,9 +65,7 @@ def read_goal(goal: object) -> str:
     """The goal. Raises RequestError if it is none."""
     if not isinstance(goal, str) or not goal.strip():
         shown = "an empty text" if isinstance(goal, str) else type(goal).__name__
-        raise RequestError(
-            f"goal: must be a text that says what is to be done, not {shown} (or give a Plan, or a Result)"
-        )
+        raise RequestError(f"goal: must be a text that says what is to be done, not {shown}")
     if not is_unicode(goal):
         raise RequestError("goal: it contains an unpaired surrogate (decode the text as UTF-8)")
     return goal

@@ -35,16 +35,16 @@ def accepts(instruction: str, result: str) -> str:
 
 
 class Fleet:
-    """A script of the emulator. `made`: how often each (instruction, rung) was asked; `reviewed` by (instruction, result).
+    """A script of the emulator. `plan`: the planner's. `made`: how often each (instruction, rung) was asked; `reviewed` by (instruction, result).
 
     `seen`: of each request, in order, its instruction, rung (or "reviewer") and body. `on_request` is called with how many there were.
     """
 
-    def __init__(self, says: Says = sure, reviews: Reviews = accepts) -> None:
-        self.says, self.reviews = says, reviews
+    def __init__(self, says: Says = sure, reviews: Reviews = accepts, plan: Plan | None = None) -> None:
+        self.says, self.reviews, self.plan = says, reviews, plan
         self.made: Counter[tuple[str, str]] = Counter()
         self.reviewed: Counter[tuple[str, str]] = Counter()
-        self.controls = 0
+        self.controls = self.planned = 0
         self.seen: list[tuple[str, str, Any]] = []
         self.on_request: Callable[[int], object] = lambda _: None
         self._lock = threading.Lock()
@@ -52,11 +52,13 @@ class Fleet:
     @property
     def calls(self) -> int:
         """How many there were."""
-        return self.made.total() + self.reviewed.total() + self.controls
+        return self.made.total() + self.reviewed.total() + self.controls + self.planned
 
     def __call__(self, body: dict[str, Any], _: Mapping[str, str]) -> ScriptedReply:
         """As a script."""
         asked, rung = json.loads(body["messages"][-1]["content"]), RUNG_OF[body["model"]]
+        if "instruction" not in asked:
+            return self._plan()
         instruction = asked["instruction"]
         with self._lock:
             is_review = "result" in asked
@@ -64,6 +66,16 @@ class Fleet:
             reply = self._review(instruction, asked["result"]) if is_review else self._make(instruction, rung)
         self.on_request(self.calls)
         return reply
+
+    def _plan(self) -> ScriptedReply:
+        assert self.plan is not None, "a plan is asked for"
+        self.planned += 1
+        subtasks = [
+            {"why": "it is easy", "task": "other", "schema": "", **one.to_dict(), "inputs": list(one.inputs)}
+            for one in self.plan.subtasks
+        ]
+        said = json.dumps({"subtasks": subtasks, "result": self.plan.final})
+        return ScriptedReply([{"type": "text", "text": said}], usage=USAGE)
 
     def _make(self, instruction: str, rung: str) -> ScriptedReply:
         self.made[instruction, rung] += 1
