@@ -45,6 +45,7 @@ from cascade.ledger.records import OutcomeBody, PlanBody, RequestBody, StepBody
 from cascade.ledger.requests import RequestRecord, gather
 from cascade.policy.binding import bind_policy, bind_single
 from cascade.policy.loading import parse_policy
+from cascade.policy.roles import plan_roles
 
 POLICY = """\
 version: 1
@@ -59,7 +60,7 @@ plan: {planner: sonnet, reviewer: sonnet}
 RUNGS = ("haiku", "sonnet", "opus")
 START, BETWEEN_S = 1_795_000_500.0, 600.0
 _BASELINE = 8_800_000  # what the top rung takes for the tokens of a subtask, in nano-USD
-VERSIONS: Mapping[Role, str] = {"planner": "5d1c0a77e2f4", "executor": "0be2c6d35a91", "reviewer": "c47f9e1180ab"}
+VERSIONS: Mapping[str, str] = plan_roles(parse_policy(POLICY, environment={}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from cascade.costs.plans.subtasks import runs_of
 from cascade.ledger.opening import open_reader
 from cascade.ledger.requests import gather
 from cascade.ledger.verifying.verification import verify
+from cascade.policy.roles import plan_roles
 from tests.servers import PostgresServer
 
 RUNS = 200
@@ -113,6 +114,10 @@ def test_the_real_engine_leaves_the_same_figures(tmp_path: Path) -> None:
         (one.request.plan.attempt > 0, one.outcome.estimate == 0) for one in climbs if one.request.plan and one.outcome
     }
     assert estimates == {(False, False), (True, True)}
+    words = plan_roles(load_policy(policy))
+    assert {role: {one.request.prompts[role] for one in climbs} for role in ("planner", "executor")} == {
+        "planner": {words["planner"]}, "executor": {words["executor"]}
+    }  # fmt: skip
 
 
 def test_a_ledger_in_postgres_says_the_same(postgres_server: PostgresServer) -> None:

@@ -42,6 +42,7 @@ from cascade.ledger.records import (
 __all__ = ["Encoder"]
 
 _SALT_BYTES = 16
+_LONGEST_VERSION = 64  # of what a plan file says of its planner's words
 _encode = msgspec.json.Encoder().encode
 
 
@@ -285,9 +286,14 @@ def _prompts(begun: Begun) -> dict[str, str]:
     """The versions of the words in which the request may be asked, by role."""
     if begun.prompts is not None:
         return begun.prompts
-    found = begun.plan.prompts_for(begun.task, begun.request)
-    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
-    return found if begun.part is None or own is None else {begun.part.role: own, **found}
+    found, part = begun.plan.prompts_for(begun.task, begun.request), begun.part
+    if part is None:
+        return found
+    own = {
+        "planner": storable(part.planned_in[:_LONGEST_VERSION]),
+        part.role: begun.plan.plan_prompts.get(part.role, ""),
+    }
+    return {**{role: version for role, version in own.items() if version}, **found}
 
 
 def _part(part: Part | None) -> PlanBody | None:
