@@ -183,6 +183,9 @@ def test_hints_say_what_is_shown_and_keep_what_nothing_newer_contradicts() -> No
     assert third.rows[0].since == "2026-11-01"
     other_words = hints_of(report_of(followed, in_force=WORDS | {"planner": "p2"}), "2027-01-01", second)
     assert [row.rung for row in other_words.rows] == ["sonnet"]
+    assert [
+        row.rung for row in hints_of(report_of(followed, in_force=WORDS, limit=0.3), "2027-01-01", second).rows
+    ] == ["sonnet"]
     newer = hints_of(report_of(fleet(200, 5)), "2027-01-01", first)
     assert [row.advice for row in newer.rows] == ["haiku"]
 

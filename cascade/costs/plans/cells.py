@@ -16,6 +16,9 @@ from cascade.costs.plans.subtasks import ROLES, ControlSaid, RunRecord, SubtaskR
 __all__ = ["Added", "Cell", "CellKey", "Rate", "Versions", "add_up"]
 
 
+_MOST_CONTROLS = 500  # of a reviewer, the newest; fewer of them decide whether it is believed
+
+
 class Versions(NamedTuple):
     """Of the words that a run's roles were asked in; "" where none is on record."""
 
@@ -166,7 +169,11 @@ def add_up(runs: Iterable[RunRecord], policy: str) -> Added:
             if run.last >= found.latest.get(role, (0.0, ""))[0]:
                 found.latest[role] = run.last, version
         if run.controls:
-            found.controls.setdefault(versions.reviewer, []).extend(run.controls)
+            items = found.controls.setdefault(versions.reviewer, [])
+            items.extend(one for one in run.controls if one.verdict is not None)
+            if len(items) > 2 * _MOST_CONTROLS:
+                items.sort()
+                del items[:-_MOST_CONTROLS]
         if not run.subtasks:
             continue
         found.runs += 1

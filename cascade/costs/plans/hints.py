@@ -17,6 +17,8 @@ def hints_of(report: PlanReport, made: str, previous: Hints | None = None) -> Hi
     rows = {(line.kind, line.assigned): _row(line, line.advice) for line in report.lines if line.advice is not None}
     if previous is not None and previous.policy == report.policy and not stale_roles(previous, report.versions):
         for row in previous.rows:
+            if not _holds_at(row, previous.limit, report.limit):
+                continue
             kept = row if row.since is not None else row.model_copy(update={"since": previous.made})
             rows.setdefault((row.task, row.rung), kept)
     place = {rung: index for index, rung in enumerate(report.ladder)}
@@ -24,6 +26,11 @@ def hints_of(report: PlanReport, made: str, previous: Hints | None = None) -> Hi
     return Hints(
         version=1, policy=report.policy, made=made, limit=report.limit, prompts=dict(report.versions), rows=tuple(ordered)
     )  # fmt: skip
+
+
+def _holds_at(row: HintRow, made_at: float, limit: float) -> bool:
+    """Whether what was shown at one limit holds at another: being above it, at a lower one; being within it, at a higher one."""
+    return made_at <= limit if row.advice == row.rung else made_at >= limit
 
 
 def _row(line: PlanLine, advice: str) -> HintRow:
