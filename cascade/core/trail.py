@@ -19,6 +19,7 @@ from cascade.core.verification import Review
 from cascade.core.voting import Vote
 
 __all__ = [
+    "AUDITED_ARMS",
     "LADDER_ARMS",
     "NATURAL",
     "Answer",
@@ -66,6 +67,9 @@ subtask of a plan. `planner`, `reviewer`: the one call that makes a plan, or rea
 
 LADDER_ARMS: frozenset[str] = frozenset({"cascade", "batch", "executor"})
 """The arms whose answers are the ladder's, by the rule."""
+
+AUDITED_ARMS: frozenset[str] = LADDER_ARMS - {"executor"}
+"""Those of which the audit samples: results of subtasks have a reviewer of their own, and climb by their plan's floors."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}

@@ -358,11 +358,19 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
-    is_ladder = context.arm in LADDER_ARMS
-    estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
+    estimate = _estimate(runtime, context, answer)
     beside = rung_caller.beside(answer.steps)
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate, beside=beside))
     return answer
+
+
+def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int | None:
+    """What the baseline alone would have cost. It is not asked again where a reviewer sends the result of a subtask back."""
+    if context.arm not in LADDER_ARMS:
+        return None
+    if context.part is not None and context.part.attempt:
+        return 0
+    return baseline_estimate(context.plan, runtime.baseline.rates[0], answer)
 
 
 def trail_of(event: Event | Observation) -> tuple[Step, ...]:

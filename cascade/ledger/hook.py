@@ -16,7 +16,7 @@ from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sa
 from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
 from cascade.core.step_calls import calls_of
-from cascade.core.trail import LADDER_ARMS, Answer, Sample, Step
+from cascade.core.trail import AUDITED_ARMS, Answer, Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait, unplaced_calls
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
@@ -151,7 +151,7 @@ class LedgerHook:
         top rung could not be asked the same.
         """
         audit = begun.plan.policy.audit
-        if audit is None or answer is None or begun.arm not in LADDER_ARMS or begun.part is not None:
+        if audit is None or answer is None or begun.arm not in AUDITED_ARMS:
             return None
         if begun.request.handoff:
             return None

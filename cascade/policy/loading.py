@@ -19,6 +19,7 @@ from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
 from cascade.policy.binding import binding_faults
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
+from cascade.policy.hint_files import read_hint_file
 from cascade.policy.nodes import Node
 from cascade.policy.prompts import read_prompts
 from cascade.policy.shipped import names, shipped
@@ -267,8 +268,8 @@ class _Document:
         return value
 
     def read_prompts(self, values: dict[str, Any], folder: Path | None) -> None:
-        """Replace the names of prompt files by the files' texts."""
-        for path, problem, hint in read_prompts(values, folder):
+        """Replace the names of prompt files, and of the planner's hints, by what is in the files."""
+        for path, problem, hint in (*read_prompts(values, folder), *read_hint_file(values, folder, compose)):
             self._note(_Unread(problem, hint), self._at(path)[0], path)
 
     # -- errors ------------------------------------------------------------------------------------------------

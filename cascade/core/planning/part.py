@@ -19,7 +19,8 @@ class Part:
 
     `run`: the run's id. `subtask`: its id, "" for the planner and for control items. `kind`: the subtask's task. `assigned`: the rung that
     the plan assigns. `attempt`: of this subtask, from 0. `rung`: who plans or reviews; "" for an executor, which climbs. `control`: of a
-    control item of the reviewer, what is known of the result that it reads.
+    control item of the reviewer, what is known of the result that it reads. `planned_in`: of an executor, the version of the words that its plan
+    was made in; "" if a person made it.
     """
 
     run: str
@@ -30,3 +31,4 @@ class Part:
     attempt: int = 0
     rung: str = ""
     control: Literal["right", "wrong"] | None = None
+    planned_in: str = ""

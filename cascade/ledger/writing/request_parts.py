@@ -9,15 +9,20 @@ from cascade.ledger.records import PlanBody, storable
 
 __all__ = ["plan_body", "prompts_in"]
 
+_LONGEST_VERSION = 64
+
 
 def prompts_in(begun: Begun) -> dict[str, str]:
     """The versions of the words in which the request may be asked, by role."""
     if begun.prompts is not None:
         return begun.prompts
-    found = begun.plan.prompts_for(begun.task, begun.request)
-    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
-    if begun.part is not None and own is not None:
-        found = {begun.part.role: own, **found}
+    found, part = begun.plan.prompts_for(begun.task, begun.request), begun.part
+    if part is not None:
+        own = {
+            "planner": storable(part.planned_in[:_LONGEST_VERSION]),
+            part.role: begun.plan.plan_prompts.get(part.role, ""),
+        }
+        found = {**{role: version for role, version in own.items() if version}, **found}
     told = versions_told(begun.request)
     return {**found, **told} if told else found
 
