@@ -73,9 +73,9 @@ def compose(
 ) -> tuple[Node, dict[str, Any]]:
     """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
 
-    `what`: policy or plan. In a plan `${…}` is text like any other.
+    `what`: a policy, or another file: in that `${…}` is text like any other.
     """
-    variables = None if what == "plan" else os.environ if environment is None else environment
+    variables = None if what != "policy" else os.environ if environment is None else environment
     document = _Document(text, where, variables, what)
     values = document.values()
     if document.problems:

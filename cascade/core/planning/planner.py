@@ -15,10 +15,11 @@ from cascade.core.planning.executor import executor_version
 from cascade.core.planning.graph import CompileSchema, Plan, plan_faults, plan_of
 from cascade.core.planning.hints import hints_block, read_hints, stale_roles
 from cascade.core.planning.reviewer import reviewer_version
-from cascade.core.policy import OTHER, Policy
+from cascade.core.policy import OTHER, Policy, Task
 from cascade.core.prices import Rates
 from cascade.core.prompts import planner as words
 from cascade.core.prompts import version_of
+from cascade.core.text.tampering import FLAG as TAMPERING
 from cascade.core.trail import Answer
 
 __all__ = ["Broken", "planner_request", "planner_version", "read_plan", "stale_hints"]
@@ -78,7 +79,7 @@ def planner_request(
     assert planning is not None
     rungs, kinds = (
         [rung.rung for rung in policy.ladder],
-        [*(task.name for task in policy.tasks if task.name != OTHER), OTHER],
+        [*(task.name for task in policy.tasks if task.name != OTHER and not _is_alarm(task)), OTHER],
     )
     asked: dict[str, Any] = {"goal": goal, "inputs": list(_shown(inputs))}
     frame = words.FRAME.format(
@@ -120,6 +121,11 @@ def _rungs_of(policy: Policy, rates: Sequence[Rates]) -> Iterator[dict[str, Any]
     for number, rung in enumerate(policy.ladder):
         price = {"price": round(rates[number].tiers[0][1].output / first, 1)} if first else {}
         yield {"rung": rung.rung, "model": rung.model, **price}
+
+
+def _is_alarm(task: Task) -> bool:
+    """Whether it is no kind of work, but tells that a text dictates its own verdict."""
+    return task.when is not None and task.when.flag == TAMPERING
 
 
 def _kinds_of(policy: Policy, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:

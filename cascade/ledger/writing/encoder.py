@@ -41,7 +41,6 @@ from cascade.ledger.writing.request_parts import plan_body, prompts_in
 __all__ = ["Encoder"]
 
 _SALT_BYTES = 16
-_LONGEST_VERSION = 64  # of what a plan file says of its planner's words
 _encode = msgspec.json.Encoder().encode
 
 

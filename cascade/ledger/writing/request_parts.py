@@ -9,7 +9,7 @@ from cascade.ledger.records import PlanBody, storable
 
 __all__ = ["plan_body", "prompts_in"]
 
-_LONGEST_VERSION = 64
+_LONGEST_VERSION = 64  # of what a plan file says of its planner's words
 
 
 def prompts_in(begun: Begun) -> dict[str, str]:
