@@ -1,7 +1,8 @@
-"""Make the documentation's screenshot of a report: `python benchmarks/screenshot.py [-o FILE] [--whole]`.
+"""Make the documentation's screenshots: `python benchmarks/screenshot.py [report | run] [-o FILE] [--whole]`.
 
-The report is written by `cascade calibrate history --policy support --max-risk 0.1 --report` from synthetic tickets.
-Headless Chromium shows it in the light theme, 1,200 pixels wide, down to the end of the frontier (`--whole`: all of it).
+`report` is written by `cascade calibrate history --policy support --max-risk 0.1 --report` from synthetic tickets, `run` by
+`cascade demo --plan --html`. Headless Chromium shows it in the light theme, 1,200 pixels wide, down to the end of the frontier, or of the
+plan's graph (`--whole`: all of it).
 Needs the extra dev, and Chromium with its driver on PATH.
 """
 
@@ -18,8 +19,12 @@ from typing import Any
 
 __all__ = ["main", "shoot"]
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "assets" / "report.png"
-CALIBRATE = ("calibrate", "history", "--policy", "support", "--max-risk", "0.1")
+ASSETS = Path(__file__).resolve().parents[1] / "docs" / "assets"
+PAGES = {
+    "report": (("calibrate", "history", "--policy", "support", "--max-risk", "0.1", "--report"), "svg.frontier"),
+    "run": (("demo", "--plan", "--html"), "svg.graph"),
+}
+"""By picture: the command, to which the page's path is added, and the element at whose end the picture ends."""
 WIDTH = 1_200  # pixels
 MOST_BYTES = 200_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -27,23 +32,26 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
 
 
 def main() -> None:
-    """Write the report, and save its screenshot."""
-    parser = argparse.ArgumentParser(description="Make the documentation's screenshot of a report.")
-    parser.add_argument("-o", "--output", type=Path, default=TARGET)
-    parser.add_argument("--whole", action="store_true", help="the whole page, not only down to the frontier")
+    """Write the page, and save its screenshot."""
+    parser = argparse.ArgumentParser(description="Make the documentation's screenshots.")
+    parser.add_argument("picture", nargs="?", choices=[*PAGES], default="report")
+    parser.add_argument("-o", "--output", type=Path, help="default: the documentation's")
+    parser.add_argument("--whole", action="store_true", help="the whole page, not only down to its picture")
     options = parser.parse_args()
+    made_by, last = PAGES[options.picture]
+    output = options.output or ASSETS / f"{options.picture}.png"
     with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
-        command = [sys.executable, "-m", "cascade.cli", *CALIBRATE, "--report", str(page)]
+        page = Path(folder) / "page.html"
+        command = [sys.executable, "-m", "cascade.cli", *made_by, str(page)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        picture = shoot(page, whole=options.whole)
+        picture = shoot(page, None if options.whole else last)
     assert options.whole or len(picture) < MOST_BYTES, f"{len(picture):,} bytes are too many for the documentation"
-    options.output.write_bytes(picture)
-    print(f"wrote {options.output} ({len(picture):,} bytes)")
+    output.write_bytes(picture)
+    print(f"wrote {output} ({len(picture):,} bytes)")
 
 
-def shoot(page: Path, *, whole: bool = False) -> bytes:
-    """The page as PNG. Exits if there is no browser."""
+def shoot(page: Path, last: str | None = None) -> bytes:
+    """The page as PNG, down to the end of the element `last` (a selector), or all of it. Exits if there is no browser."""
     from selenium import webdriver  # noqa: PLC0415 - an extra
     from selenium.webdriver.chrome.options import Options  # noqa: PLC0415
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
@@ -61,7 +69,7 @@ def shoot(page: Path, *, whole: bool = False) -> bytes:
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
         )
         driver.get(page.as_uri())
-        ends = "document.documentElement" if whole else "document.querySelector('svg.frontier')"
+        ends = "document.documentElement" if last is None else f"document.querySelector({last!r})"
         height = driver.execute_script(f"return Math.ceil({ends}.getBoundingClientRect().bottom + window.scrollY)")
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
         wanted = {"format": "png", "captureBeyondViewport": True, "clip": clip}

@@ -61,7 +61,8 @@ class RunAllowance:
     @property
     def known(self) -> dict[str, int]:
         """What was spent, by role."""
-        return {role: cost for role, cost in self._known.items() if cost}
+        with self.lock:
+            return {role: cost for role, cost in self._known.items() if cost}
 
     @property
     def maybe(self) -> int:
@@ -71,11 +72,15 @@ class RunAllowance:
     @property
     def spent(self) -> int:
         """What counts toward the limit, but for the calls that are under way."""
+        with self.lock:
+            return self._spent()
+
+    def _spent(self) -> int:
         return sum(self._known.values()) + self._maybe
 
     def reserve(self, bound: int) -> Refusal | None:
         """Reserve `bound`; a Refusal if there is no room. The lock is held."""
-        left = None if self.limit is None else self.limit - self.spent - self._reserved
+        left = None if self.limit is None else self.limit - self._spent() - self._reserved
         if left is None or bound <= left:
             self._reserved += bound
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from cascade.cli.streams import PIPE_CLOSED, flush_streams, is_closed_pipe, open_missing, report_unwritable, unwritable
 from cascade.core.errors import CascadeError, MissingExtra
 
-__all__ = ["main"]
+__all__ = ["main", "run_command"]
 
 
 def main() -> None:
@@ -21,13 +21,13 @@ def main() -> None:
     open_missing()
     sys.path.append(str(Path.cwd()))  # for a policy's `module:function`, as with `python -m`
     try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before `run` could catch it
+        code = run_command(sys.argv[1:])
+    except KeyboardInterrupt:  # before `run_command` could catch it
         code = 130
     sys.exit(flush_streams(code))
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
         from cascade.cli import output  # noqa: PLC0415 - typer and rich are an extra

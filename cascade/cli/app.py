@@ -88,6 +88,12 @@ def ask(  # noqa: PLR0913, PLR0917 - options
             "--cache/--no-cache", help="Use the policy's response cache, or not. Default: as the policy says."
         ),
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="The conversation's name: what `cascade run` decided in it is told (from one command to the next: CASCADE_STATE=redis://…)."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the trail: each rung's verdict, confidence and cost.")
     ] = False,
@@ -98,7 +104,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options
 
     options = AskOptions(
         text=text, policy=policy, system=system, task=task, flags=tuple(flag or ()), max_tokens=max_tokens,
-        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger, cache=cache,
+        deadline_s=deadline_s, metadata=tuple(metadata or ()), ledger=ledger, cache=cache, session=session,
     )  # fmt: skip
     run_ask(options, explain=explain, as_json=as_json)
 
@@ -116,8 +122,23 @@ def init(
 
 
 @app.command()
-def demo(as_json: Annotated[bool, JSON] = False) -> None:
-    """Run 600 synthetic support tickets through the real SDK, offline and without a key."""
+def demo(
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Plan and run one goal instead: subtasks, costs, reviews.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="With --plan: write the run with its graph as an HTML page.")
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Run 600 synthetic support tickets, or with --plan one goal, through the real SDK, offline and without a key."""
+    if plan:
+        from cascade.cli.demo.planned import run_plan_demo  # noqa: PLC0415
+
+        run_plan_demo(html, as_json=as_json)
+        return
+    if html is not None:
+        raise typer.BadParameter("--html is the page of a plan's run (add --plan)")
     from cascade.cli.demo import run_demo  # noqa: PLC0415
 
     run_demo(as_json=as_json)

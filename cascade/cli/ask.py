@@ -28,6 +28,7 @@ class AskOptions:
     metadata: tuple[str, ...] = ()
     ledger: str | None = None
     cache: bool | None = None
+    session: str | None = None
 
 
 def read_text(text: str) -> str:
@@ -54,6 +55,7 @@ def run_ask(options: AskOptions, *, explain: bool, as_json: bool) -> None:
                 max_tokens=options.max_tokens,
                 deadline_s=options.deadline_s,
                 cache=options.cache,
+                session=options.session,
             )
         except ClimbError as error:
             if explain and not as_json:

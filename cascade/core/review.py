@@ -138,7 +138,10 @@ def build_review_prompt(policy: Policy, reviewer: int, request: Request, answer:
     Request and answer are one JSON object, so that nothing in them can end the other. Images and documents go beside it.
     """
     rung, seen = policy.ladder[reviewer], list[Block]()
-    asked: dict[str, Any] = {"system": shown(request.system, seen)} if request.system else {}
+    system = request.system
+    if request.handoff:  # the answer may rest on it
+        system = (*(({"type": "text", "text": system},) if isinstance(system, str) else system or ()), *request.handoff)
+    asked: dict[str, Any] = {"system": shown(system, seen)} if system else {}
     asked["turns"] = [{"role": turn["role"], "content": shown(turn["content"], seen)} for turn in request.messages]
     schema = request.result_schema if request.assessed else request.schema or request.prompt_schema
     if schema is not None:

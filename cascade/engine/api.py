@@ -110,6 +110,8 @@ def ask(
     `max_tokens`: limits the answer, in place of the rung's own.
     `cache`: True: an earlier answer to an equal request may be returned, and this one is kept for that, if the policy has
     `cache`. False: neither. Left out: as the policy says.
+    `session`: the name of a conversation. Every rung is told what `cascade.run` decided in it before, by the same policy and for the same
+    metadata `key`, `user_id` and `customer`; a policy's `sticky` may go by it, too. Choose a name that nobody else has.
     `deadline_s`: seconds for the whole climb, in place of the policy's. It starts once the SDK is imported and the clients
     are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that in advance).
 
@@ -163,9 +165,9 @@ def run(plan: Plan | Result | str, *, policy: PolicyLike = None, **options: Unpa
 
     Each subtask climbs the ladder from the first rung; the one it is assigned is the lowest whose answer stands. What its executor is
     unsure of, and a share of the rest, is read by a reviewer, and made again one rung up if that says so.
-    `inputs`: texts by name, which the plan refers to. `run`: a name under which the run is kept on the disk; the same name takes it up
-    again, whatever ended it. `max_usd`: what the whole run may spend. `deadline_s`: seconds for it. `concurrency`: subtasks at a
-    time. `metadata`: as of `ask`, for every request. `session`: a conversation whose earlier plans and decisions the run is shown, and which
+    `inputs`: texts by name, which the plan refers to. `run`: a name under which the run is kept on the disk, with its inputs and results, in
+    `CASCADE_HOME/runs`; the same name takes it up again, whatever ended it, pays for nothing twice that had come, and tries again what had failed without cost. `max_usd`: what the
+    whole run may spend, in all its lives. `deadline_s`: seconds for this one. `concurrency`: subtasks at a time. `metadata`: as of `ask`, for every request. `session`: a conversation whose earlier plans and decisions the run is shown, and which
     its own are kept for.
 
     What becomes of a subtask is in the Result, failures too. Raises what `plan` raises, before the first subtask is run.

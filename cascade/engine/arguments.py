@@ -34,7 +34,10 @@ __all__ = [
     "new_id",
     "read_limit",
     "read_metadata",
+    "read_session",
 ]
+
+_LONGEST_SESSION = 256  # as in the gateway's header
 
 OnEnd = Callable[[Ended], None]
 """Called with how a request ended. It must be fast, and must not raise."""
@@ -59,6 +62,7 @@ class AskOptions(TypedDict, total=False):
     max_tokens: int | None
     deadline_s: float | None
     cache: bool | None
+    session: str | None
 
 
 _KNOWN = ("prompt", "response_model", *AskOptions.__annotations__)
@@ -100,8 +104,9 @@ class AskArguments:
         accept = response_type(self.response_model).read if self.response_model is not None else None
         deadline_s, checks = self.options.get("deadline_s"), self.options.get("checks") or ()
         return Arguments(
-            request, deadline_s, checks=checks, accept=accept, is_message=False, cache=self.options.get("cache")
-        )
+            request, deadline_s, session=read_session(self.options.get("session")), checks=checks, accept=accept,
+            is_message=False, cache=self.options.get("cache"),
+        )  # fmt: skip
 
     def request(self, request_id: str | None = None) -> Request:
         """The request, with a new id if none is given. Raises RequestError if the arguments are invalid."""
@@ -141,7 +146,7 @@ class Arguments:
     """A request, already read. `is_message`: it is one of the Messages API, whose caller can read the API's own messages.
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
-    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
+    tool loops are remembered by them, and what runs decided by the session. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
     the caller beside its trail, first of all. `on_end`: called once, with how the request ended, even if it was cancelled. `cache`:
     whether an earlier answer to an equal request may be returned, and this one kept for that; None: as the policy says. `part`: which
     part of a run it is; `start`: where its climb begins; `allowance`: what the run may spend.
@@ -188,6 +193,16 @@ def read_limit(max_usd: Any) -> int | None:
     if isinstance(max_usd, bool) or not isinstance(max_usd, (int, float)) or not 0 < max_usd < float("inf"):
         raise RequestError(f"max_usd: {max_usd!r} must be an amount above 0, in USD")
     return int(max_usd * 1_000_000_000)
+
+
+def read_session(session: object) -> str:
+    """The name of a conversation; "" for none. Raises RequestError for what is no name."""
+    if session is None:
+        return ""
+    if not isinstance(session, str) or not 0 < len(session) <= _LONGEST_SESSION:
+        shown = f"a text of {len(session)} characters" if isinstance(session, str) else type(session).__name__
+        raise RequestError(f"session: must be a name of 1 to {_LONGEST_SESSION} characters, not {shown}")
+    return session
 
 
 def check_deadline(deadline_s: float | None) -> None:

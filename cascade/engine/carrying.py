@@ -33,14 +33,16 @@ from cascade.ledger.prompts import bind_redact, redacted
 from cascade.logs import log_event
 from cascade.state import State
 
-__all__ = ["MANY", "Carried", "Conversation", "conversation_of"]
+__all__ = ["MANY", "WHO", "Carried", "Conversation", "conversation_of", "kept_s", "storable"]
 
 MANY = 8
 """Handoffs of one conversation above which it is told, once: they cost more than the top rung's own answers would."""
 
 _LONGEST_MEMO = 16_000  # a plan takes at most about 3,000 characters, escaped up to twice as many
 _DAY_S = 86_400.0
-_WHO = ("key", "user_id", "customer")  # of the caller's metadata
+
+WHO = ("key", "user_id", "customer")
+"""Whose conversation it is, of the caller's metadata. The gateway sets `key`, which its callers cannot choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Conversation:
         new = _handoffs_of(answer)
         shipped = answer.shipped
         planned = shipped.handed if shipped is not None and shipped.handed in new else None
-        artifact = carried.artifact if planned is None else _storable(planned.artifact, self.policy.ledger)
+        artifact = carried.artifact if planned is None else storable(planned.artifact, self.policy.ledger)
         handoffs = carried.handoffs + len(new)
         told = (
             answer.text,
@@ -84,7 +86,7 @@ class Conversation:
         keys = dict.fromkeys(key for one in turns if (key := _key(self.request, one, self.who)) is not None)
         if keys:
             value = {"version": ARTIFACT_VERSION, "handoffs": handoffs, "artifact": artifact}
-            state.remember(tuple(keys), json.dumps(value), _seconds(self.policy.ledger))
+            state.remember(tuple(keys), json.dumps(value), kept_s(self.policy.ledger))
         if carried.handoffs <= MANY < handoffs:
             hint = "a conversation that always climbs is cheaper with a floor, or `sticky`"
             log_event("warning", "handoffs_many", policy=self.policy.name, handoffs=handoffs, hint=hint)
@@ -94,7 +96,7 @@ def conversation_of(request: Request, policy: Policy, key: str, session: str) ->
     """The conversation that a request is a turn of; None where the policy carries no plans. `key`: the gateway key's id."""
     if not carries_plans(policy) or request.raw is not None or request.tools:
         return None
-    who = (key, session, *(str(request.metadata.get(name, "")) for name in _WHO))
+    who = (key, session, *(str(request.metadata.get(name, "")) for name in WHO))
     last = max((at for at, turn in enumerate(request.messages) if turn.get("role") == "assistant"), default=-1)
     return Conversation(policy, request, who, _key(request, request.messages[: last + 1], who) if last >= 0 else None)
 
@@ -129,8 +131,8 @@ def _mapping(block: Any) -> Any:
     return dump(mode="json", exclude_none=True) if callable(dump) else block  # pyright: ignore[reportUnknownVariableType]
 
 
-def _storable(artifact: Mapping[str, Any] | None, ledger: Ledger) -> Any:
-    """The plan as it may be stored; None if it may not be."""
+def storable(artifact: Mapping[str, Any] | None, ledger: Ledger) -> Any:
+    """The plan, or what else may quote the user, as it may be stored; None if it may not be."""
     if artifact is None or not (ledger.enabled and ledger.content):
         return None
     if ledger.redact is None:
@@ -141,7 +143,8 @@ def _storable(artifact: Mapping[str, Any] | None, ledger: Ledger) -> Any:
         return None
 
 
-def _seconds(ledger: Ledger) -> float:
+def kept_s(ledger: Ledger) -> float:
+    """For how many seconds the state keeps what may quote the user."""
     return KEEP_S if ledger.keep_days is None else min(KEEP_S, ledger.keep_days * _DAY_S)
 
 

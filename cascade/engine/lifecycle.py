@@ -307,6 +307,7 @@ def _send(calls: Sequence[Call], time_out_at: float) -> Generator[Effect, Any, t
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     turn = yield from begin_turn(runtime, context)
+    context = turn.context
     if context.cache_key is None:
         return (yield from _climb(turn))
     if turn.start != Start():  # what the conversation was before decides with it, and that is not in the key

@@ -159,7 +159,7 @@ class Messages(_Resource):
     A parameter is never dropped: one that the ladder cannot honour raises RequestError with its name, or sends the request
     to the baseline where the policy says `bypass: baseline`. Errors are those of `ask`. `timeout`, in seconds, is for the
     whole climb; None or left out: the policy's `deadline_s`.
-    `extra_headers={"x-cascade-cache": "on"}` is `cache=True` of `ask`, "off" is False.
+    `extra_headers={"x-cascade-cache": "on"}` is `cache=True` of `ask`, "off" is False; `x-cascade-session` is its `session`.
     """
 
     def __init__(self, driver: Driver, providers: Providers) -> None:

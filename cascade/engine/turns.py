@@ -11,6 +11,7 @@ from cascade.core.decision import Start
 from cascade.core.trail import Answer
 from cascade.engine.carrying import Carried, Conversation, conversation_of
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
+from cascade.engine.decided import session_in, with_decided
 from cascade.engine.effects import Effect, RunBlocking
 from cascade.engine.runtime import RequestContext, Runtime
 
@@ -21,7 +22,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
-    """A turn that has begun. `start`: where its climb begins. `conversation` None: no plans are carried."""
+    """A turn that has begun. `context`: with what the session has decided. `start`: where its climb begins. `conversation` None: no plans are carried."""
 
     runtime: Runtime
     context: RequestContext
@@ -63,6 +64,9 @@ def begin_turn(runtime: Runtime, context: RequestContext) -> Generator[Effect, A
         conversation = conversation_of(request, policy, context.key, context.session)
         if conversation is not None and conversation.key is not None:
             carried = yield from run_blocking(runtime, partial(conversation.recall, runtime.state))
+    session = session_in(context, runtime.policy)
+    if session is not None:
+        context = with_decided(context, (yield from run_blocking(runtime, partial(session.recall, runtime.state))))
     start = start_of(place, recalled, request, context.plan)
     if carried.artifact is not None:
         start = replace(start, carried=carried.artifact)

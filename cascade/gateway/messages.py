@@ -21,6 +21,7 @@ from cascade.core.message_events import message_dict
 from cascade.core.trail import Answer, Arm, Step
 from cascade.engine import AsyncCascade
 from cascade.engine.arguments import Arguments, new_id
+from cascade.engine.decided import with_room
 from cascade.engine.events import AsyncMessageEvents
 from cascade.engine.messages import message_arguments
 from cascade.gateway.answers import trail_of, trail_of_failure
@@ -181,7 +182,9 @@ class Climbing:
         if key is None or key.daily_usd is None:
             return None
         try:
-            bound = climb.loaded.most_it_may_cost(climb.arguments.given)
+            arguments = climb.arguments
+            longest = with_room(arguments.given, climb.loaded.policy, arguments.session)
+            bound = climb.loaded.most_it_may_cost(longest)
         except CascadeError as error:
             raise problem_of(error) from None
         return await hub.blocking(lambda: hub.budgets.reserve(key, bound), may_wait=True)

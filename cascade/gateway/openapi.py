@@ -105,7 +105,9 @@ def _messages() -> dict[str, Any]:
     found["parameters"] = [
         _header("x-cascade-task", "The request's task; otherwise by the policy's signals.", _TASK),
         _header("x-cascade-flags", "Flags for the policy's signals, separated by commas."),
-        _header("x-cascade-session", "The conversation that a tool loop belongs to."),
+        _header(
+            "x-cascade-session", "The conversation: that a tool loop belongs to, and in which runs decided something."
+        ),
         _header("x-cascade-cache", "on or off: whether the response cache may be used; otherwise as the policy says."),
         _header("x-cascade-metadata-workflow", "One of x-cascade-metadata-NAME: for the ledger, budgets and rollouts."),
     ]

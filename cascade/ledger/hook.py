@@ -145,9 +145,15 @@ class LedgerHook:
         return LedgerTrack(self._writer, context, self._clock, self._sampled)
 
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
-        """Whether the request will be audited: only what the ladder answered, or could not answer, is."""
+        """Whether the request will be audited: only what the ladder answered, or could not answer, is.
+
+        Of a request whose rungs are told more than it says, the words are not kept: the
+        top rung could not be asked the same.
+        """
         audit = begun.plan.policy.audit
         if audit is None or answer is None or begun.arm not in AUDITED_ARMS:
+            return None
+        if begun.request.handoff:
             return None
         request, is_lowest = begun.request.id, False
         if audit.lowest_confidence and answer.confidence is not None:

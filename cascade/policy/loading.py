@@ -21,10 +21,10 @@ from cascade.policy.binding import binding_faults
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 from cascade.policy.hint_files import read_hint_file
 from cascade.policy.nodes import Node
-from cascade.policy.prompts import files_in, read_prompts
+from cascade.policy.prompts import read_prompts
 from cascade.policy.shipped import names, shipped
 
-__all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema", "prompt_files"]
+__all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 40
@@ -41,23 +41,14 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
     one line with file:line:column, the key and how to fix it; its `__notes__` list the file's other faults.
     """
     path = find_policy(source)
-    return parse_policy(_text_of(path), where=str(path), folder=path.parent, environment=environment)
-
-
-def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise PolicyError("the file is larger than 1 MB", where=str(path), hint="this is not a policy")
-        return path.read_bytes().decode()
+        text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
         raise PolicyError(f"cannot be read: {reason}", where=str(path)) from None
-
-
-def prompt_files(source: str | Path, *, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The prompt files that a valid policy names, by the role of their words (`policy.roles`). Raises as `load_policy`."""
-    path = find_policy(source)
-    return files_in(compose(_text_of(path), where=str(path), environment=environment)[1])
+    return parse_policy(text, where=str(path), folder=path.parent, environment=environment)
 
 
 def parse_policy(
@@ -78,18 +69,13 @@ def parse_policy(
 
 
 def compose(
-    text: str,
-    *,
-    where: str = "policy",
-    environment: Mapping[str, str] | None = None,
-    expand: bool = True,
-    what: str = "policy",
+    text: str, *, where: str = "policy", environment: Mapping[str, str] | None = None, what: str = "policy"
 ) -> tuple[Node, dict[str, Any]]:
     """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
 
-    `expand`: whether `${…}` is a variable, or text like any other. `what`: what it is, for errors.
+    `what`: policy or plan. In a plan `${…}` is text like any other.
     """
-    variables = (os.environ if environment is None else environment) if expand else None
+    variables = None if what == "plan" else os.environ if environment is None else environment
     document = _Document(text, where, variables, what)
     values = document.values()
     if document.problems:
@@ -204,8 +190,8 @@ class _Document:
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else f"a {self._what} is a mapping of keys to values"
-            writes = {"policy": "; `cascade init` writes one", "plan": "; `cascade run --save-plan` writes one"}
-            hint = f"start with version: 1{writes.get(self._what, '')}"
+            by = "init" if self._what == "policy" else "run --save-plan"
+            hint = f"start with version: 1; `cascade {by}` writes one"
             raise PolicyError(problem, where=f"{self._where}:1:1", hint=hint)
         return root
 

@@ -34,7 +34,7 @@ def load_plan(path: str | Path) -> Plan:
 
 def parse_plan(text: str, *, where: str = "plan") -> Plan:
     """The plan in a YAML text. `where` precedes line:column in errors. Nothing in it is expanded from the environment."""
-    root, values = compose(text, where=where, expand=False, what="plan")
+    root, values = compose(text, where=where, what="plan")
     plan = form_faults(values)
     faults = list(graph_faults(plan)) if isinstance(plan, Plan) else plan
     if isinstance(plan, Plan) and not faults:

@@ -37,7 +37,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command: its exit code, and what it printed on both."""
 
     def runs(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(["batch", *arguments])
+        code = cli.run_command(["batch", *arguments])
         printed = capfd.readouterr()
         return code, printed.out, printed.err
 

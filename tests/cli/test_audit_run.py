@@ -38,7 +38,9 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             monkeypatch.setenv("ANTHROPIC_BASE_URL", scene.emulator.base_url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
         capsys.readouterr()
-        code = cli.run(["audit", "run", "--policy", str(path), "--ledger", str(tmp_path / "ledger.db"), *arguments])
+        code = cli.run_command(
+            ["audit", "run", "--policy", str(path), "--ledger", str(tmp_path / "ledger.db"), *arguments]
+        )
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -224,7 +224,7 @@ def test_the_demos_own_hints_find_the_same(run: Run, shown: dict[str, Any], opti
 @pytest.mark.parametrize(("module", "extra"), [("numpy", "numbers"), ("scipy", "numbers"), ("h11", "emulator")])
 def test_without_an_extra_the_demo_says_what_to_install(module: str, extra: str) -> None:
     """Before anything is asked, in one line."""
-    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run; sys.exit(run(['demo']))"
+    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run_command; sys.exit(run_command(['demo']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"cascade: the demo needs an optional dependency (pip install 'cascade-ladder[{extra}]')\n"

@@ -50,5 +50,5 @@ def test_completion_is_installed_and_completes(tmp_path: Path, shell: str, file:
 
 def test_the_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Where people look."""
-    assert cli.run(["--help"]) == 0
+    assert cli.run_command(["--help"]) == 0
     assert "--install-completion" in capsys.readouterr().out

@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             for name, value in {**here, **(environment or {})}.items():
                 patched.setenv(name, value)
             patched.setattr("sys.stdin", io.StringIO(stdin))
-            code = cli.run(list(arguments))
+            code = cli.run_command(list(arguments))
         return Ran(code, out.getvalue(), err.getvalue())
 
     return runs

@@ -160,9 +160,10 @@ def test_the_readme_shows_what_the_demo_prints(printed_demo: subprocess.Complete
     assert [line for line in shown.splitlines() if line.strip("… ") and " ".join(line.split()) not in lines] == []
 
 
-def test_the_reports_picture_is_light() -> None:
+@pytest.mark.parametrize("name", ["report", "run"])
+def test_the_pictures_of_pages_are_light(name: str) -> None:
     """A PNG 1,200 pixels wide, light enough for a page."""
-    picture = (ROOT / "docs" / "assets" / "report.png").read_bytes()
+    picture = (ROOT / "docs" / "assets" / f"{name}.png").read_bytes()
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert int.from_bytes(picture[16:20]) == 1_200
     assert len(picture) < 200_000

@@ -327,7 +327,7 @@ def test_its_extra_brings_what_the_command_needs() -> None:
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "aiohttp"])
 def test_without_its_extra_it_says_what_to_install(module: str) -> None:
     """In one line."""
-    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run; sys.exit(run(['serve']))"
+    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run_command; sys.exit(run_command(['serve']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "cascade: the gateway needs an optional dependency (pip install 'cascade-ladder[gateway]')\n"

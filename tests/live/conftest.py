@@ -19,6 +19,7 @@ from cascade import Answer, AsyncCascade, Cascade, Plan, Policy, Result
 from cascade.core.policy import Retry
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
+from cascade.engine.arguments import Arguments
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 MODELS = {"haiku": HAIKU, "sonnet": SONNET, "opus": OPUS}
@@ -109,6 +110,12 @@ class Driver:
         if self._way == "sync":
             return self._sync.ask(prompt, **more)
         return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
+
+    def respond(self, arguments: Arguments) -> Answer:
+        """Answer a request that has been read, and wait for the answer."""
+        if self._way == "sync":
+            return self._sync.respond(arguments)
+        return self._runner.run(self._async.respond(arguments), context=copy_context())
 
     def plan(self, goal: Any, **more: Any) -> Plan:
         """Plan a goal, and wait for the plan."""

@@ -9,7 +9,8 @@ import pytest
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
 from cascade.policy.binding import bind_policy
-from cascade.policy.loading import load_policy, parse_policy, prompt_files
+from cascade.policy.loading import compose, load_policy, parse_policy
+from cascade.policy.prompts import files_in
 
 from .builders import POLICIES, SOUND, broken, changed, parsed
 
@@ -128,7 +129,7 @@ def test_a_prompt_file_that_cannot_be_used_is_told_at_its_key(tmp_path: Path, na
 
 
 def test_the_prompt_files_of_a_plan_are_read_as_strictly(tmp_path: Path) -> None:
-    """Each role's own; what cannot be used is told at its key. `prompt_files` names them by role."""
+    """Each role's own; what cannot be used is told at its key. `files_in` names them by role."""
     for name in ("plan.txt", "review.txt"):
         (tmp_path / name).write_text(f"The words of {name}.", encoding="utf-8")
     path = tmp_path / "p.yaml"
@@ -139,7 +140,7 @@ def test_the_prompt_files_of_a_plan_are_read_as_strictly(tmp_path: Path) -> None
     assert (prompts.planner, prompts.executor, prompts.reviewer) == (
         "The words of plan.txt.", None, "The words of review.txt.",
     )  # fmt: skip
-    assert prompt_files(path) == {"planner": "plan.txt", "reviewer": "review.txt"}
+    assert files_in(compose(path.read_text())[1]) == {"planner": "plan.txt", "reviewer": "review.txt"}
     path.write_text(SOUND + "plan: {prompts: {planner: plan.txt, executor: ../review.txt}}\n")
     with pytest.raises(PolicyError, match="not the name of a file beside the policy") as caught:
         load_policy(path)

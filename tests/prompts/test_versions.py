@@ -13,6 +13,7 @@ from cascade.core.policy import Policy, Variant
 from cascade.core.policy.samples import ORDERS
 from cascade.core.prompts import (
     audit_judge,
+    delegation,
     executor,
     form,
     grading_judge,
@@ -21,6 +22,7 @@ from cascade.core.prompts import (
     planner,
     review_gate,
     reviewer,
+    session,
     summariser,
     tools,
 )
@@ -45,6 +47,8 @@ VERSIONS = {
     "planner": "1e3c61ee2c3a",
     "executor": "25d8067b6245",
     "reviewer": "0024995c65a7",
+    "session": "d01b3967fe72",
+    "delegation": "2feb1d59811a",
 }
 
 
@@ -65,6 +69,8 @@ def versions() -> dict[str, str]:
         "planner": planner.VERSION,
         "executor": executor.VERSION,
         "reviewer": reviewer.VERSION,
+        "session": session.VERSION,
+        "delegation": delegation.VERSION,
     }
 
 

@@ -199,7 +199,7 @@ class Here:
             patched.setenv("ANTHROPIC_API_KEY", "sk-secret")
             patched.delenv("CASCADE_POLICY", raising=False)
             patched.syspath_prepend(home)
-            self.returncode = cli.run(["record", *arguments])
+            self.returncode = cli.run_command(["record", *arguments])
         self._said = out.getvalue(), err.getvalue()
 
     def communicate(self, timeout: float) -> tuple[str, str]:

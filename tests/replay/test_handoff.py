@@ -33,7 +33,7 @@ def policy(tmp_path: Path) -> Path:
 
 def said(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     """What a command printed, on one line."""
-    cli.run(list(command))
+    cli.run_command(list(command))
     out, err = capsys.readouterr()
     return " ".join((out + err).split())
 
@@ -60,7 +60,7 @@ def test_calibrate_writes_nothing_into_a_policy_with_a_handoff(
     """Refused in one line before anything is read; the file is unchanged."""
     before = policy.read_bytes()
     command = ["calibrate", "support", "--max-risk", "0.05", "--write", str(policy)]
-    assert cli.run(command) == 2
+    assert cli.run_command(command) == 2
     error = capsys.readouterr().err.strip()
     assert "handoff" in error
     assert "plain requests" in error
@@ -73,7 +73,7 @@ def test_nor_into_one_that_has_conversations_summarised(tmp_path: Path, capsys: 
     path = tmp_path / "handing.yaml"
     path.write_text(f"{LADDER}tasks: [{{name: t, prepare: summarize}}]\n", encoding="utf-8")
     before = path.read_bytes()
-    assert cli.run(["calibrate", "support", "--max-risk", "0.05", "--write", str(path)]) == 2
+    assert cli.run_command(["calibrate", "support", "--max-risk", "0.05", "--write", str(path)]) == 2
     error = capsys.readouterr().err.strip()
     assert "prepare" in error
     assert "after a summary" in error

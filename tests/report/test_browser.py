@@ -1,9 +1,8 @@
-"""The page in a real browser: headless Chromium, its own empty profile, the file from the disk, no network."""
+"""The pages of calibrate and audit in a real browser."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,85 +21,9 @@ from tests.audit.samples import graded, sample
 from tests.audit.test_report import report as audit_report
 from tests.live.conftest import ladder
 
+from .browser import CONTRAST, Browser, By, Keys
 from .builders import SUPPORT, counts_of, drawn
 from .sampled import sampled
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra dev)")
-
-from selenium.webdriver.chrome.options import Options  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1100,900",
-)  # fmt: skip
-
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on PATH")
-
-# What a reader of the page sees as contrast, by WCAG 2's formula.
-CONTRAST = """
-const light = (color) => { const [r, g, b] = color.match(/[\\d.]+/g).map((x) => { x /= 255;
-  return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-const paper = (node) => { for (; node; node = node.parentElement) { const own = getComputedStyle(node).backgroundColor;
-  if (!/, 0\\)$/.test(own)) return own; } };
-return [...document.querySelectorAll("h1, h2, .hint, .kicker, .advice, .proof, dt, dd, th, td, output, button, summary, pre, label")]
-  .filter((node) => node.textContent.trim() && node.checkVisibility())
-  .map((node) => [light(getComputedStyle(node).color), light(paper(node))])
-  .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
-"""
-
-
-class Browser:
-    """A page that is open in Chromium."""
-
-    def __init__(self, driver: Any, page: Path) -> None:
-        self.driver = driver
-        driver.get(page.as_uri())
-
-    def find(self, name: str) -> Any:
-        """The element with this id."""
-        return self.driver.find_element(By.ID, name)
-
-    def press(self, slider: int, *keys: str) -> str:
-        """Press keys on a slider; the threshold that it then shows."""
-        self.find(f"slider-{slider}").send_keys(*keys)
-        return self.find(f"threshold-{slider}").text
-
-    def value(self, name: str) -> float:
-        """The exact figure behind what is shown."""
-        return float(self.find(name).get_attribute("data-value"))
-
-    def run(self, script: str) -> Any:
-        """What a script in the page returns."""
-        return self.driver.execute_script(script)
-
-    def emulate(self, media: str = "", **features: str) -> None:
-        """Show the page as in print, or to a reader with these preferences; without any, as it is."""
-        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": listed})
-
-    def complaints(self) -> list[str]:
-        """What the browser logged: errors, and everything that the page's policy refused."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start one Chromium for all tests here."""
-    options = Options()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield started
-    finally:
-        started.quit()
 
 
 @pytest.fixture

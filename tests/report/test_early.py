@@ -14,10 +14,8 @@ from cascade.replay.building import read_columns
 from cascade.replay.mapping import Override, own_mapping
 from cascade.replay.run import ReplayOptions, replay_corpus
 
+from .browser import Browser, Keys
 from .builders import SUPPORT
-from .test_browser import Browser, Keys, driver, pytestmark
-
-__all__ = ["driver", "pytestmark"]
 
 
 def test_the_sliders_count_closed_replies_as_replay_does(driver: Any, tmp_path: Path) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from cascade import pages
 from cascade.calibration.report.drawing import draw_frontier, draw_reliability, thinned
 from cascade.calibration.report.inputs import ReportInput, guess_of
 from cascade.calibration.report.ladder import states_of, yaml_of
 from cascade.calibration.report.table import Table, table_of
 from cascade.calibration.search.frontier import Point, point_at
-from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.policy.editing import threshold_text
 
 __all__ = ["MOST_BYTES", "render_report", "write_report"]
@@ -33,49 +30,15 @@ _MOST_SIGNALS = 25
 
 def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
     """Write the page atomically. Raises MissingExtra without jinja2, ConfigurationError if `path` cannot be written."""
-    page = render_report(report).encode()
-    target = Path(path)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            draft = Path(folder) / "page"  # not a named temporary file: the page gets a new file's permissions
-            draft.write_bytes(page)
-            draft.replace(target)
-    except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise ConfigurationError(
-            f"--report {os.fspath(path)}: cannot be written: {reason} (check the path)"
-        ) from problem
+    pages.write(Path(path), render_report(report), "--report", private=False)
 
 
 def render_report(report: ReportInput) -> str:
     """The page. It needs no network, holds the table of counts, and is smaller than MOST_BYTES."""
-    try:
-        import jinja2  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise MissingExtra("the report", "report") from None
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_ASSETS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    filters: dict[str, Any] = {
-        "usd": _usd,
-        "share": _share,
-        "threshold": threshold_text,
-        "short": _short,
-        "saving": _saving,
-    }
-    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not type them
-    style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.j2").render(
-        **_values(report),
-        style=style,
-        script=script,
-        # Only this script and this style may load: the browser refuses the network and anything injected.
-        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
+    filters = {"usd": _usd, "share": _share, "threshold": threshold_text, "short": _short, "saving": _saving}
+    styles, script = [_ASSETS / "report.css"], _ASSETS / "report.js"
+    return pages.render(
+        _ASSETS / "report.html.j2", lambda: _values(report), styles, script=script, filters=filters, what="the report"
     )
 
 
@@ -142,10 +105,6 @@ def _flow(point: Point, n: int) -> list[dict[str, float]]:
     return [{"reached": sum(point.shipped[index:]), "here": here, "n": n} for index, here in enumerate(point.shipped)]
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _usd(value: float) -> str:
     return f"{value:,.4f}"
 
@@ -161,5 +120,4 @@ def _saving(value: float | None) -> str:
 
 def _short(text: object, most: int = _MOST_LETTERS) -> str:
     """Names may be very long; the page has a maximum size."""
-    whole = str(text)
-    return whole if len(whole) <= most else f"{whole[: most - 1]}…"
+    return pages.short(text, most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
@@ -17,16 +17,19 @@ from cascade.cli.output import print_json, stderr
 from cascade.core.errors import MissingExtra
 from cascade.corpora import Corpus, read_corpus
 
-__all__ = ["run_demo"]
+__all__ = ["require", "run_demo", "without_mode_switch"]
 
-_NEEDS = {"h11": "emulator", "numpy": "numbers", "scipy": "numbers"}
+
+def require(needs: Mapping[str, str]) -> None:
+    """Raise MissingExtra for the first module that is not installed. `needs`: extras by module."""
+    for module, extra in needs.items():
+        if find_spec(module) is None:
+            raise MissingExtra("the demo", extra)
 
 
 def run_demo(*, as_json: bool) -> None:
     """Run the demo and print its report. Raises MissingExtra before the first request."""
-    for module, extra in _NEEDS.items():
-        if find_spec(module) is None:
-            raise MissingExtra("the demo", extra)
+    require({"h11": "emulator", "numpy": "numbers", "scipy": "numbers"})
     from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
 
     def show(print_scene: Callable[[], None]) -> None:
@@ -37,7 +40,7 @@ def run_demo(*, as_json: bool) -> None:
     policy = demo_policy()
     whole = read_corpus(synthetic_corpus("support"))
     corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
-    with _without_mode_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
+    with without_mode_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
         guess = ask_all(policy, client, corpus, "at 0.80")
         outages = guessed.outages(policy, client, emulator, guess)
         show(lambda: guessed.print_scene(guess, outages))
@@ -61,7 +64,7 @@ def run_demo(*, as_json: bool) -> None:
 
 
 @contextmanager
-def _without_mode_switch() -> Generator[None]:
+def without_mode_switch() -> Generator[None]:
     """Ignore this machine's mode switch: the demo always uses the ladder."""
     before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
     with TemporaryDirectory() as home:

@@ -3,4 +3,7 @@
 app       its options
 command   what it does, and its exit code
 output    its tables
+page      its HTML page
+picture   the graph on it: what is written in the boxes
+layout    where they stand
 """

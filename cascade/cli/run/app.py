@@ -64,6 +64,10 @@ def run(  # noqa: PLR0913, PLR0917 - options
         Path | None,
         typer.Option("--save-plan", help="Write the plan to this file (YAML), to be edited and run with --plan."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write what became of it as an HTML page, with the graph; of --dry-run, the plan."),
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, recorded in the ledger with every request; may be repeated.")
     ] = None,
@@ -79,7 +83,8 @@ def run(  # noqa: PLR0913, PLR0917 - options
 
     return run_plan(
         RunCommand(
-            goal, tuple(inputs or ()), plan, policy, name, max_usd, deadline_s, dry_run, save_plan, tuple(metadata or ()), ledger
+            goal, tuple(inputs or ()), plan, policy, name, max_usd, deadline_s, dry_run, save_plan, tuple(metadata or ()), ledger,
+            html,
         ),
         as_json=as_json,
     )  # fmt: skip

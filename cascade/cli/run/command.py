@@ -12,6 +12,7 @@ from typing import Any
 from cascade.cli.ask import read_text
 from cascade.cli.output import pairs, print_json, stderr
 from cascade.cli.run.output import print_forecast, print_result
+from cascade.cli.run.page import write_page
 from cascade.core.errors import ConfigurationError
 from cascade.core.planning.graph import NAME, Plan
 from cascade.core.planning.result import Result
@@ -42,6 +43,7 @@ class RunCommand:
     save_plan: Path | None = None
     metadata: tuple[str, ...] = ()
     ledger: str | None = None
+    html: Path | None = None
 
 
 def run_plan(command: RunCommand, *, as_json: bool) -> int:
@@ -58,6 +60,7 @@ def run_plan(command: RunCommand, *, as_json: bool) -> int:
         if command.dry_run:
             return _show(command, driver, wanted, options, as_json=as_json)
         result = driver.run(wanted, run=command.name, **options)
+        _write_page(command, driver, result)
     if command.save_plan is not None:
         save_plan(result.plan, command.save_plan)
     if as_json:
@@ -85,6 +88,7 @@ def _show(command: RunCommand, driver: Cascade, wanted: Plan | str, options: dic
         planned = plan_goal(driver, wanted, options)  # pyright: ignore[reportArgumentType]
         wanted, cost = planned.plan, planned.cost_nanousd
     costs = foresee(driver, wanted, options["inputs"] or {})
+    _write_page(command, driver, wanted)
     if command.save_plan is not None:
         save_plan(wanted, command.save_plan)
     if as_json:
@@ -93,6 +97,11 @@ def _show(command: RunCommand, driver: Cascade, wanted: Plan | str, options: dic
     else:
         print_forecast(wanted, costs, cost)
     return 0
+
+
+def _write_page(command: RunCommand, driver: Cascade, run: Result | Plan) -> None:
+    if command.html is not None:
+        write_page(run, command.html, ladder=[rung.rung for rung in driver.policy.ladder])
 
 
 def _wanted(command: RunCommand) -> tuple[Plan | str, dict[str, str]]:

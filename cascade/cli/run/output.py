@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cascade.cli.output import one_line, stderr, stdout, table, usd
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result, SubtaskResult
 from cascade.engine.planning.forecasting import Forecast
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["print_forecast", "print_result"]
 
@@ -39,25 +43,25 @@ def print_forecast(plan: Plan, costs: Mapping[str, Forecast], planning: int) -> 
         stderr.print(f"planning cost {usd(planning)} USD")
 
 
-def print_result(result: Result) -> None:
-    """What became of each subtask, and what was paid for it, on stderr."""
+def print_result(result: Result, where: Console = stderr) -> None:
+    """What became of each subtask, and what was paid for it."""
     shown = table("subtask", "assigned", "final", "status", "review", "cost USD", right=("cost USD",))
     for one in result.plan.subtasks:
         come = result.subtasks[one.id]
         shown.add_row(one.id, one.rung, come.rung or _NONE, come.status, _review(come), usd(come.cost_nanousd))
-    stderr.print(shown)
+    where.print(shown)
     for one in result.plan.subtasks:
         come = result.subtasks[one.id]
         if come.status != "accepted" and come.why:
-            stderr.print(f"{one.id}: {come.status}: {one_line(come.why)}")
+            where.print(f"{one.id}: {come.status}: {one_line(come.why)}")
         if come.rests_on:
-            stderr.print(f"{one.id}: rests on results that are not settled: {', '.join(come.rests_on)}")
+            where.print(f"{one.id}: rests on results that are not settled: {', '.join(come.rests_on)}")
     by_role = ", ".join(f"{role} {usd(cost)}" for role, cost in result.costs.items())
-    stderr.print(f"{usd(result.cost_nanousd)} USD ({by_role or 'nothing was asked'})")
+    where.print(f"{usd(result.cost_nanousd)} USD ({by_role or 'nothing was asked'})")
     if result.reviewer.controls or not result.reviewer.believed:
-        stderr.print(f"reviewer: {one_line(str(result.reviewer))}")
+        where.print(f"reviewer: {one_line(str(result.reviewer))}")
     for note in result.notes:
-        stderr.print(one_line(note))
+        where.print(one_line(note))
 
 
 def _review(come: SubtaskResult) -> str:

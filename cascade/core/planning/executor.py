@@ -50,7 +50,7 @@ def executor_request(
 ) -> Request:
     """What is asked about a subtask of this plan. `sources`: by name, what its inputs refer to; others are left out.
 
-    `doubt`: why the reviewer sent the last result back. `decided`: what was decided earlier in the same session. `enforce`: makes the
+    `doubt`: why the reviewer sent the last result back. `decided`: what it is told of earlier runs of its session. `enforce`: makes the
     form of a result's schema that the API enforces; one that it cannot enforce goes into the prompt. A text's is always enforced.
     """
     asked: dict[str, Any] = {"instruction": subtask.instruction}
@@ -59,22 +59,19 @@ def executor_request(
         {"name": name, "from": "a subtask" if name in results else "the caller", **_shown(sources[name])}
         for name in dict.fromkeys(subtask.inputs)
     ]
-    if decided:
-        asked["decided"] = decided
     schema = assessed_schema(subtask.schema)
     enforced = schema if subtask.schema is None else enforce(schema)
     own = policy.plan.prompts.executor if policy.plan is not None else None
-    handoff = ()
+    told = [decided] if decided else []
     if doubt:
-        text = words.DOUBT.format(reason=json.dumps(doubt, ensure_ascii=False))
-        handoff = ({"type": "text", "text": text},)
+        told.append(words.DOUBT.format(reason=json.dumps(doubt, ensure_ascii=False)))
     return Request(
         messages=({"role": "user", "content": json.dumps(asked, ensure_ascii=False, indent=1)},),
         system=({"type": "text", "text": own or words.RULES}, {"type": "text", "text": words.FRAME}),
         task=subtask.kind,
         schema=enforced,
         prompt_schema=schema if enforced is None else None,
-        handoff=handoff,
+        handoff=tuple({"type": "text", "text": text} for text in told),
         assessed=True,
         result_schema=subtask.schema,
     )

@@ -71,7 +71,7 @@ def planner_request(
 ) -> Request:
     """What the planner is asked. Of a policy with `plan`.
 
-    `decided`: what was decided earlier in the same session. `broken`: its last reply, for the one repair. `rates`: of the ladder's
+    `decided`: what it is told of earlier runs of its session (`decisions.decided_text`). `broken`: its last reply, for the one repair. `rates`: of the ladder's
     rungs, from which the planner is told how much more a rung costs than the first.
     """
     planning = policy.plan
@@ -81,8 +81,6 @@ def planner_request(
         [*(task.name for task in policy.tasks if task.name != OTHER), OTHER],
     )
     asked: dict[str, Any] = {"goal": goal, "inputs": list(_shown(inputs))}
-    if decided:
-        asked["decided"] = decided
     frame = words.FRAME.format(
         most=planning.max_subtasks,
         rungs=_listed(_rungs_of(policy, rates)),
@@ -103,6 +101,7 @@ def planner_request(
         messages=tuple(turns),
         system=tuple({"type": "text", "text": text} for text in system),
         schema=words.plan_schema(rungs, kinds),
+        handoff=({"type": "text", "text": decided},) if decided else (),
         task=OTHER,
     )
 

@@ -159,7 +159,7 @@ class Result:
     """What a run made. `str(result)` is the text of the plan's final subtask.
 
     `stopped`: what ended it before everything was settled; it can be taken up again: `cascade.run(result)`, or the same `run=` name.
-    `costs`: nano-USD by role. `notes`: what else the caller should know. `id`: of the run, on the ledger. `maybe_nanousd`: what calls
+    `costs`: nano-USD by role, with what a limit or a deadline cut off. `notes`: what else the caller should know. `id`: of the run, on the ledger. `maybe_nanousd`: what calls
     whose reply never came may have cost beside that; it counts toward `max_usd`. `policy_hash`: of the policy that it was run under.
     """
 

@@ -24,7 +24,7 @@ from cascade.core.planning.result import Attempt, PlanReview, ReviewerStanding, 
 from cascade.core.policy import Policy
 from cascade.core.policy.planning import Planning
 
-__all__ = ["Control", "Execute", "Review", "Schedule", "Stop", "Work"]
+__all__ = ["Control", "Execute", "Review", "Schedule", "Stop", "Work", "to_go_on_from"]
 
 Stop = Literal["budget", "deadline"]
 
@@ -242,6 +242,15 @@ class Schedule:
                 "unsettled", f"sent back by the reviewer, and {last.rung} is the highest rung: {review.reason}", last
             )
         return _State("pending", work=Execute(subtask, last.number + 1, above, above, review.reason))
+
+
+def to_go_on_from(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """What of a subtask's attempts counts where a run is taken up again.
+
+    A subtask that failed without cost (no connection, no credentials, an overloaded endpoint) is run again: nothing was built on it.
+    """
+    first = attempts[0] if len(attempts) == 1 else None
+    return () if first is not None and first.error and not first.cost_nanousd else tuple(attempts)
 
 
 def _key(work: Execute | Review) -> _Key:

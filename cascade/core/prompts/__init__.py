@@ -12,6 +12,7 @@ grading_judge   of a recording: to grade an answer against a reference
 planner         to split a goal into subtasks
 executor        of a plan: to do a subtask
 reviewer        of a plan: to read a result against its instruction and its sources
+session         a rung: what earlier runs of the conversation decided
 delegation      a rung: to summarise, extract, rewrite, classify or translate a text
 
 What builds a prompt of these words stands elsewhere. Certificates, recordings and the ledger rest on the words: with every change

@@ -29,8 +29,7 @@ FRAME = """The answer is one JSON object: {"result": the result, "assessment": "
 - low: something is missing, was guessed, contradicts a source, or rests on a source that is unsettled.
 
 An honest medium or low costs one review and nothing else. A high that does not hold is the worst outcome: nobody may look again.
-The assessment stands beside the result, never in it. "decided", if it is beside the sources, is what was decided earlier in the same
-conversation: keep to it."""
+The assessment stands beside the result, never in it."""
 
 DOUBT = """A reviewer has read the result that a model below you made of this subtask, and sent it back. What the reviewer said, as JSON:
 

@@ -107,6 +107,7 @@ class Execution:
 
     def start(self, concurrency: int) -> list[Job]:
         """The requests that may be made now, beside those under way."""
+        self._note_reviewer()
         if self.terms.is_over:
             self.schedule.stop("deadline")
         if self.schedule.stopped is not None:
@@ -177,6 +178,12 @@ class Execution:
             self.journal.came(**came)
         self.schedule.settle(work, outcome)
         return control
+
+    def _note_reviewer(self) -> None:
+        """Once the reviewer is not believed, this is so for every life of the run: results have been built upon by then."""
+        why = self.schedule.standing.why
+        if why and self.journal is not None and not self.journal.unbelieved:
+            self.journal.disbelieved(why)
 
     def _give_back(self, job: Job) -> None:
         """A job came to nothing. What it cost is kept."""

@@ -10,6 +10,7 @@ Line 1, the head, says what must not change: goal, plan, inputs, policy. Each fu
     {"end": id, "cost": n}                              what the request cost, as the ledger has it
     {"subtask": …, "attempt" | "review": …}             what came of it (on the disk before anything follows from it)
     {"control": …}                                      so, of a control item
+    {"unbelieved": why}                                 the reviewer is not believed, to the end of the run
 
 A killed run loses nothing that had come: an unfinished last line is dropped, and a request of which nothing came is made again. A call
 that was reserved and not settled may have been billed: it counts toward `max_usd` with its bound.
@@ -80,6 +81,8 @@ def read_head(name: str) -> Head:
 class Journal:
     """An open journal. `head` None: it is new. What is in it: `plan`, `attempts` by subtask, `controls`; `money` as the run's stands.
 
+    `unbelieved`: why the reviewer is not believed in this run; "" while it is.
+
     Only one process, and one run of it, may have it open. Safe between threads.
     """
 
@@ -89,6 +92,7 @@ class Journal:
         self.plan: Plan | None = None
         self.attempts: dict[str, list[Attempt]] = {}
         self.controls: list[ControlDone] = []
+        self.unbelieved = ""
         self.money = RunAllowance()
         self._open: dict[str, Allowance] = {}
         self._begun: set[str] = set()
@@ -150,6 +154,11 @@ class Journal:
         """What came of a request: `subtask` with `attempt` or `review`, or `control`."""
         self._write(outcome, sync=True)
 
+    def disbelieved(self, why: str) -> None:
+        """The reviewer is not believed in this run."""
+        self._write({"unbelieved": why}, sync=True)
+        self.unbelieved = why
+
     def close(self) -> None:
         """Close and unlock the file. May be called twice. What is written later fails."""
         with self._lock:
@@ -187,10 +196,13 @@ class Journal:
         elif "end" in entry:
             self._open.pop(entry["end"]).end(entry["cost"])
         elif "attempt" in entry:
-            self.attempts.setdefault(entry["subtask"], []).append(Attempt.from_dict(entry["attempt"]))
+            attempt, made = Attempt.from_dict(entry["attempt"]), self.attempts.setdefault(entry["subtask"], [])
+            made[attempt.number :] = [attempt]  # one that failed without cost was made again
         elif "review" in entry:
             attempts = self.attempts[entry["subtask"]]
             attempts[-1] = replace(attempts[-1], review=PlanReview(**entry["review"]))
+        elif "unbelieved" in entry:
+            self.unbelieved = entry["unbelieved"]
         else:
             self.controls.append(ControlDone(**entry["control"]))
 

@@ -40,7 +40,7 @@ class Planned:
 
 def plan_goal(driver: Cascade, goal: str, options: PlanOptions) -> Planned:
     """`Cascade.plan`, with what it cost."""
-    warn_of_blocking()
+    warn_of_blocking("plan")
     return make_plan(driver, _making(driver._runtime, goal, options))  # pyright: ignore[reportPrivateUsage]
 
 

@@ -11,14 +11,14 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Attempt, Result
-from cascade.core.planning.schedule import Schedule
+from cascade.core.planning.schedule import Schedule, to_go_on_from
 from cascade.engine.planning.execution import Execution, RunTerms
 from cascade.engine.planning.journal import Head, Journal
 from cascade.engine.planning.making import Making, check_plan
 from cascade.engine.planning.options import RunArguments, RunOptions, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 
-__all__ = ["OpenedRun", "open_run"]
+__all__ = ["OpenedRun", "open_run", "read_run"]
 
 
 @dataclass(slots=True)
@@ -58,8 +58,9 @@ class OpenedRun:
         assert plan is not None, "a goal is planned first"
         if not controls and self.journal is not None:  # a driver without a ledger forgets them
             controls = self.journal.controls
+        attempts = {name: to_go_on_from(made) for name, made in self.attempts.items()}
         schedule = Schedule(
-            plan, policy, attempts=self.attempts, controls=controls, unbelieved=self.unbelieved
+            plan, policy, attempts=attempts, controls=controls, unbelieved=self.unbelieved
         )  # fmt: skip
         terms = RunTerms(
             plan, self.inputs, self.runtime, self.id, self.ends_at, self.given.metadata, self.decided
@@ -72,10 +73,15 @@ class OpenedRun:
             self.journal.close()
 
 
-def open_run(runtime: Runtime, plan: Plan | Result | str, options: RunOptions) -> OpenedRun:
-    """Read the arguments, and take up what is there. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
+def read_run(runtime: Runtime, options: RunOptions) -> RunArguments:
+    """The arguments of a run. Raises RequestError, and ConfigurationError where the policy has no plans."""
     given = read_options(options, of=RunOptions)
     require_planning(runtime.policy, runtime.mode())
+    return given
+
+
+def open_run(runtime: Runtime, plan: Plan | Result | str, given: RunArguments) -> OpenedRun:
+    """Begin a run, or take up what is there of it. Raises ConfigurationError, RequestError, PlanError before anything is paid."""
     opened = _read(runtime, plan, given)
     if isinstance(plan, Result):
         _take_up_result(opened, plan)
@@ -127,7 +133,7 @@ def _take_up(opened: OpenedRun, journal: Journal, plan: Plan | Result | str) -> 
     limit, opened.money = opened.money.limit, journal.money
     opened.money.limit, opened.money.book, opened.journal = limit, journal, journal
     opened.id, opened.plan, opened.inputs = head.run, journal.plan, head.inputs
-    opened.attempts = journal.attempts
+    opened.attempts, opened.unbelieved = journal.attempts, journal.unbelieved
 
 
 def _check(opened: OpenedRun) -> None:

@@ -74,7 +74,8 @@ def read_goal(goal: object) -> str:
 def read_options(options: PlanOptions | RunOptions, *, of: type = PlanOptions) -> RunArguments:
     """The arguments, checked. `of`: whose they are. Raises RequestError for the first that cannot be used."""
     given: dict[str, Any] = dict(options)  # callers may ignore the types
-    check_keywords(given, ("goal" if of is PlanOptions else "plan", *of.__annotations__))
+    name, first = ("plan", "goal") if of is PlanOptions else ("run", "plan")
+    check_keywords(given, (first, *of.__annotations__), name)
     check_deadline(given.get("deadline_s"))
     concurrency = _CONCURRENCY if given.get("concurrency") is None else given["concurrency"]
     if type(concurrency) is not int or not 1 <= concurrency <= _MOST_CONCURRENT:

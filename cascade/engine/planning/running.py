@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Result
 from cascade.core.trail import Answer
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.execution import Execution, Job
 from cascade.engine.planning.making import amake_plan, make_plan
-from cascade.engine.planning.opening import open_run
+from cascade.engine.planning.opening import OpenedRun, open_run, read_run
 from cascade.engine.planning.options import RunOptions
+from cascade.engine.planning.sessions import keep_decided, recall_decided
 from cascade.engine.planning.standing import keep_control, recall_controls
 
 if TYPE_CHECKING:
@@ -28,15 +32,18 @@ _Done = tuple[Job, Answer[Any] | None, BaseException | None]
 
 def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`Cascade.run`."""
-    warn_of_blocking()
-    driver.prepare()
-    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    warn_of_blocking("run")
+    runtime = driver._runtime  # pyright: ignore[reportPrivateUsage]
+    given = read_run(runtime, options)
+    driver.prepare()  # before the deadline begins to run
+    opened = open_run(runtime, plan, given)
     try:
+        controls = _recall(opened)
         if opened.plan is None:
             opened.planned(make_plan(driver, opened.making()).plan)
-        run = opened.execution(recall_controls(opened.runtime))
-        _drive(driver, run, opened.given.concurrency)
-        return run.result()
+        run = opened.execution(controls)
+        _drive(driver, run, given.concurrency)
+        return _kept(opened, run.result())
     finally:
         opened.close()
 
@@ -48,11 +55,11 @@ def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
     try:
         while True:
             for job in run.start(concurrency):
-                context = copy_context()
-                threading.Thread(
-                    target=context.run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
-                ).start()
-                running += 1
+                thread = threading.Thread(
+                    target=copy_context().run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
+                )
+                running += 1  # first: an interrupt in between must not leave it unwaited for
+                thread.start()
             if not running:
                 return
             come = done.get()
@@ -77,14 +84,17 @@ def _answer(driver: Cascade, job: Job, done: SimpleQueue[_Done]) -> None:
 
 async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: RunOptions) -> Result:
     """`AsyncCascade.run`. Who cancels it cancels the requests that are under way."""
+    runtime = driver._runtime  # pyright: ignore[reportPrivateUsage]
+    given = read_run(runtime, options)
     await driver.prepare()
-    opened = open_run(driver._runtime, plan, options)  # pyright: ignore[reportPrivateUsage]
+    opened = open_run(runtime, plan, given)
     try:
+        controls = await asyncio.to_thread(_recall, opened)
         if opened.plan is None:
             opened.planned((await amake_plan(driver, opened.making())).plan)
-        run = opened.execution(await asyncio.to_thread(recall_controls, opened.runtime))
-        await _adrive(driver, run, opened.given.concurrency)
-        return run.result()
+        run = opened.execution(controls)
+        await _adrive(driver, run, given.concurrency)
+        return await asyncio.to_thread(_kept, opened, run.result())
     finally:
         opened.close()
 
@@ -111,6 +121,19 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
         for task, job in jobs.items():
             run.put_down(job, *_came_of(task))
         raise
+
+
+def _recall(opened: OpenedRun) -> Sequence[ControlDone]:
+    """What earlier runs left: the reviewer's control items, and what was decided in the session. It may wait for a database."""
+    given = opened.given
+    opened.decided = recall_decided(opened.runtime, given.session, given.metadata, run=opened.id)
+    return recall_controls(opened.runtime)
+
+
+def _kept(opened: OpenedRun, result: Result) -> Result:
+    """What the run decided is kept for its session. It may wait, too."""
+    note = keep_decided(opened.runtime, opened.given.session, opened.given.metadata, result)
+    return result if note is None else replace(result, notes=(*result.notes, note))
 
 
 def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:

@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from cascade.core.bound_policy import BoundPolicy
-from cascade.core.planning.part import Part
 from cascade.core.planning.reviewer import verdict_in
 from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
-from cascade.hooks import Begun, Calling
+from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
@@ -29,7 +28,6 @@ from cascade.ledger.records import (
     Kind,
     OpenBody,
     OutcomeBody,
-    PlanBody,
     RequestBody,
     Row,
     StepBody,
@@ -38,11 +36,11 @@ from cascade.ledger.records import (
     storable,
     text_part,
 )
+from cascade.ledger.writing.request_parts import plan_body, prompts_in
 
 __all__ = ["Encoder"]
 
 _SALT_BYTES = 16
-_LONGEST_VERSION = 64  # of what a plan file says of its planner's words
 _encode = msgspec.json.Encoder().encode
 
 
@@ -166,8 +164,8 @@ class Encoder:
             flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
-            prompts=_prompts(begun),
-            plan=_part(begun.part),
+            prompts=prompts_in(begun),
+            plan=plan_body(begun.part),
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
@@ -280,26 +278,6 @@ class Encoder:
         if end.asked is not None and body.content:
             asked = _store(one.context, ASKED_PART, one.at, _bytes(end.asked).decode(), contents)
         return _outcome(one.context, end, asked)
-
-
-def _prompts(begun: Begun) -> dict[str, str]:
-    """The versions of the words in which the request may be asked, by role."""
-    if begun.prompts is not None:
-        return begun.prompts
-    found, part = begun.plan.prompts_for(begun.task, begun.request), begun.part
-    if part is None:
-        return found
-    own = {
-        "planner": storable(part.planned_in[:_LONGEST_VERSION]),
-        part.role: begun.plan.plan_prompts.get(part.role, ""),
-    }
-    return {**{role: version for role, version in own.items() if version}, **found}
-
-
-def _part(part: Part | None) -> PlanBody | None:
-    if part is None:
-        return None
-    return PlanBody(storable(part.run), storable(part.subtask), part.assigned, part.attempt, part.control)
 
 
 def _store(context: RequestContext, part: str, at: float, plain: str, contents: list[Content]) -> str:

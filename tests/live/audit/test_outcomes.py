@@ -109,18 +109,18 @@ def test_the_command_reports_in_words_or_numbers(tmp_path: Path, capsys: pytest.
     audited = AuditBooks(tmp_path / "ledger.db", cascade.load_policy("default"), 0.0, "epoch").ask(0, request=SOME_ID)
     other = "casc_" + "1" * 32
     for word in ("right", "wrong", "0.5"):
-        assert cli.run(["audit", "outcome", audited, word, "--ledger", address]) == 0
+        assert cli.run_command(["audit", "outcome", audited, word, "--ledger", address]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{SOME_ID}: recorded as {word}" for word in ("right", "wrong", "0.5")
     ]
-    assert cli.run(["audit", "outcome", other, "right", "--ledger", address]) == 0
+    assert cli.run_command(["audit", "outcome", other, "right", "--ledger", address]) == 0
     assert "not among the audited requests" in capsys.readouterr().out
     for request, known in ((audited, True), (other, False)):
-        assert cli.run(["audit", "outcome", request, "1", "--ledger", address, "--json"]) == 0
+        assert cli.run_command(["audit", "outcome", request, "1", "--ledger", address, "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"request_id": request, "right": 1.0, "known": known}
     assert [score for _, score, _ in kept(address)] == [1.0, 0.0, 0.5, 1.0, 1.0, 1.0]
     for given in ([SOME_ID, "maybe"], [SOME_ID, "nan"], [SOME_ID, "2"], ["casc_1", "right"]):
-        assert cli.run(["audit", "outcome", *given, "--ledger", address]) == 2
+        assert cli.run_command(["audit", "outcome", *given, "--ledger", address]) == 2
         assert "give" in capsys.readouterr().err
     assert len(kept(address)) == 6
 
@@ -131,7 +131,7 @@ def test_an_outcome_for_a_ledger_that_is_not_there_is_an_error(
     """With a note or without; and none is made at the mistaken address."""
     address = str(tmp_path / "typo.db")
     for more in ([], ["--note", "why"]):
-        assert cli.run(["audit", "outcome", SOME_ID, "right", *more, "--ledger", address]) == 2
+        assert cli.run_command(["audit", "outcome", SOME_ID, "right", *more, "--ledger", address]) == 2
         assert f"{address}: there is no ledger yet" in capsys.readouterr().err
     with pytest.raises(LedgerError, match="there is no ledger yet"):
         cascade.report_outcome(SOME_ID, True, ledger=address)

@@ -190,18 +190,18 @@ def test_the_commands_show_a_vote_as_one_step(
     driver = asking(asked_often(), emulate(questions()))
     answers = [driver.ask(text) for text in ("agree", "differ", "same")]
     entries()
-    assert cli.run(["costs", "--by", "rung", "--json"]) == 0
+    assert cli.run_command(["costs", "--by", "rung", "--json"]) == 0
     lines = {line["rung"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
     haiku = lines["haiku"]
     assert (haiku["steps"], haiku["escalated"], haiku["escalated_of"], haiku["errors"]) == (3, 1, 3, 0)
     assert haiku["cost_usd"] == pytest.approx(10 * COST["haiku"] / 1e9)
     assert (haiku["input_tokens"], lines["sonnet"]["steps"]) == (1_000, 1)
-    assert cli.run(["ledger", "tail", "-n", "6"]) == 0
+    assert cli.run_command(["ledger", "tail", "-n", "6"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert "haiku sample=0 confidence_first answered" in told[2]
     assert "vote=3/3 " in told[4]
     assert "vote" not in told[3]
-    assert cli.run(["ledger", "export"]) == 0
+    assert cli.run_command(["ledger", "export"]) == 0
     exported = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [len(one["steps"]) for one in exported] == [4, 4, 3]
     assert sum(step["cost"] for one in exported for step in one["steps"]) == sum(a.cost_nanousd for a in answers)

@@ -210,14 +210,14 @@ def test_plans_are_exported_redacted_and_erased_as_answers_are(
     policy = handing(ledger={"content": True, "redact": f"{__name__}:masked"})
     asking(policy, played).ask("sure secret", metadata={"customer": "ann"})
     entries()
-    assert cli.run(["ledger", "export", "--content"]) == 0
+    assert cli.run_command(["ledger", "export", "--content"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["steps"][1]["handed"]["executed_by"] == "haiku"
     assert "secret" not in json.dumps(line["texts"])
     assert "[masked]" in line["texts"]["handed:1"]
-    assert cli.run(["ledger", "erase", "--where", "customer=ann"]) == 0
+    assert cli.run_command(["ledger", "erase", "--where", "customer=ann"]) == 0
     capsys.readouterr()
-    assert cli.run(["ledger", "export", "--content"]) == 0
+    assert cli.run_command(["ledger", "export", "--content"]) == 0
     assert json.loads(capsys.readouterr().out)["texts"] == {}
 
 

@@ -249,7 +249,7 @@ def test_costs_count_the_review_by_the_reviewers_model(
     """What Sonnet cost, and that it answered nothing."""
     answer = asking(gated(), played).ask("accept")
     entries()
-    assert cli.run(["costs", "--by", "model", "--json"]) == 0
+    assert cli.run_command(["costs", "--by", "model", "--json"]) == 0
     lines = {line["model"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
     own, review = calls_of(answer.steps[0])
     told = {model: (line["cost_usd"], line["steps"]) for model, line in lines.items()}

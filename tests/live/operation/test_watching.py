@@ -19,7 +19,7 @@ def command(*arguments: str) -> Any:
     """`cascade …` in this process: its start would be most of the time."""
     said = io.StringIO()
     with redirect_stdout(said):
-        assert cli.run([*arguments, "--json"]) == 0
+        assert cli.run_command([*arguments, "--json"]) == 0
     return json.loads(said.getvalue())
 
 

@@ -1,0 +1,1 @@
+"""Plans at work, live: over loopback, with the real SDK."""

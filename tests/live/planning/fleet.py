@@ -58,6 +58,7 @@ class Fleet:
         """As a script."""
         asked, rung = json.loads(body["messages"][-1]["content"]), RUNG_OF[body["model"]]
         if "instruction" not in asked:
+            self.seen.append(("", "planner", body))
             return self._plan()
         instruction = asked["instruction"]
         with self._lock:
@@ -114,6 +115,7 @@ DIAMOND = Plan(
     ),
     ("report",),
 )
+TWO = Plan("g", (Subtask("a", "do a"), Subtask("b", "do b")))
 GIVEN = {"report": "Acme sells anvils."}
 
 

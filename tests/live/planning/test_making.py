@@ -177,8 +177,8 @@ def test_a_policy_without_plans_plans_nothing(asking: Asking, emulate: Emulate) 
         (GOAL, {"deadline_s": -1}, "deadline_s: -1 must be a number of seconds above 0"),
         (GOAL, {"metadata": {"a": 1}}, "metadata: names and values must be strings"),
         (GOAL, {"session": ""}, "session: must be a name, not ''"),
-        (GOAL, {"input": {}}, "input: "),
-        (GOAL, {"run": "a"}, "run: "),
+        (GOAL, {"input": {}}, "input: plan() has no such argument; did you mean inputs?"),
+        (GOAL, {"run": "a"}, "run: plan() has no such argument"),
     ],
 )
 def test_arguments_are_checked_before_anything_is_paid(

@@ -81,7 +81,7 @@ class Bench:
             reader.close()
 
 
-@settings(max_examples=14)
+@settings(max_examples=8)
 @given(
     plan=plans(),
     seed=st.integers(0, 10**6),

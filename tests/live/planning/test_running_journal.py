@@ -170,6 +170,32 @@ def test_a_limit_holds_over_all_lives_of_a_run(asking: Asking, emulate: Emulate)
     assert last.costs == ledger_costs()
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_what_failed_without_cost_is_tried_again_and_what_cost_is_not(
+    asking: Asking, emulate: Emulate, named: bool
+) -> None:
+    """An endpoint that is down fails subtasks and loses nothing; one that was paid for stays as it is, and so does the rest."""
+    fleet = Fleet(
+        says=lambda instruction, rung: (
+            "refused" if "find" in instruction and (rung, instruction) != ("haiku", "find the prices") else "high"
+        )
+    )
+    driver = asking(planning(), emulate((), script=fleet))
+    more = {"run": "down"} if named else {}
+    first = driver.run(DIAMOND, inputs=GIVEN, **more)
+    assert [(one.status, one.cost_nanousd > 0) for one in first.subtasks.values()] == [
+        ("accepted", True), ("failed", True), ("failed", False), ("skipped", False),
+    ]  # fmt: skip
+    fleet.says = lambda *_: "high"
+    for _ in range(2):
+        again = driver.run(DIAMOND if named else first, **more)
+        assert [one.status for one in again.subtasks.values()] == ["accepted", "failed", "accepted", "skipped"]
+        assert len(again.subtasks["staff"].attempts) == 1
+        assert fleet.made["find the staff", "haiku"] == 2
+        assert again.costs == ledger_costs()
+        first = again
+
+
 def test_a_goal_is_planned_once(asking: Asking, emulate: Emulate) -> None:
     """Its plan is in the journal, and what planning cost is in the Result."""
     fleet = Fleet(plan=DIAMOND)
@@ -213,7 +239,7 @@ class driven:  # noqa: N801 - used as a function
         self._emulator.stop()
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(at=st.floats(0, 1))
 def test_wherever_a_journal_ends_the_run_goes_on_from_there(
     whole: tuple[bytes, Result], tmp_path_factory: pytest.TempPathFactory, at: float

@@ -19,7 +19,7 @@ from tests.live.conftest import Asking, ladder
 from .test_requests import bodies
 
 EVERYONE: tuple[Callable[..., Any], ...] = (cascade.ask, cascade.aask, Cascade.ask, AsyncCascade.ask)
-OPTIONS = ["system", "task", "checks", "flags", "metadata", "max_tokens", "deadline_s", "cache"]
+OPTIONS = ["system", "task", "checks", "flags", "metadata", "max_tokens", "deadline_s", "cache", "session"]
 OURS = {"prompt", "policy", "response_model", *OPTIONS}
 OF_THE_API = {
     name
@@ -78,7 +78,10 @@ def test_what_is_none_was_not_given(asking: Asking, emulator: Emulator) -> None:
         ("max_token", "did you mean max_tokens?"),
         ("promt", "did you mean prompt?"),
         ("temprature", "did you mean temperature?: not available"),
-        ("qqq", "it has cache, checks, deadline_s, flags, max_tokens, metadata, prompt, response_model, system, task"),
+        (
+            "qqq",
+            "it has cache, checks, deadline_s, flags, max_tokens, metadata, prompt, response_model, session, system, task",
+        ),
     ],
 )
 def test_a_keyword_that_is_none_of_ours_is_refused_with_the_way_to_do_it(

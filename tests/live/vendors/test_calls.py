@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 
 from cascade import AsyncCascade, Cascade, MissingExtra, MissingKey, Policy
-from cascade.cli import run as run_command
+from cascade.cli import run_command
 from cascade.core.errors import RequestError
 from cascade.emulator import Emulator, ScriptedReply
 from cascade.telemetry import OpenTelemetry

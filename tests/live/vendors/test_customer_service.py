@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cascade import Cascade
-from cascade.cli import run as run_command
+from cascade.cli import run_command
 from cascade.core.messages import Reply
 from cascade.core.prompts.handoff import ARTIFACT_SCHEMA
 from cascade.core.strict import strict_fault
