@@ -41,7 +41,7 @@ def read_hint_file(values: dict[str, Any], folder: Path | None, compose: Compose
 
 def parse_hints(text: str, compose: Compose, *, where: str) -> Hints:
     """The hints in a YAML text. Raises PolicyError with file:line:column, the key and what to do."""
-    node, values = compose(text, where=where, expand=False, what="file of hints")
+    node, values = compose(text, where=where, what="file of hints")
     try:
         return Hints.model_validate_json(json.dumps(values))
     except ValidationError as problems:
