@@ -147,7 +147,7 @@ class LedgerHook:
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
         """Whether the request will be audited: only what the ladder answered, or could not answer, is.
 
-        Results of subtasks have a reviewer of their own. Of a request whose rungs are told more than it says, the words are not kept: the
+        Of a request whose rungs are told more than it says, the words are not kept: the
         top rung could not be asked the same.
         """
         audit = begun.plan.policy.audit

@@ -73,7 +73,7 @@ def compose(
 ) -> tuple[Node, dict[str, Any]]:
     """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
 
-    `what`: a policy, or another file: in that `${…}` is text like any other.
+    `what`: policy, plan, or file of hints. In a policy alone `${…}` is a variable.
     """
     variables = None if what != "policy" else os.environ if environment is None else environment
     document = _Document(text, where, variables, what)
@@ -190,7 +190,7 @@ class _Document:
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else f"a {self._what} is a mapping of keys to values"
-            by = "init" if self._what == "policy" else "run --save-plan"
+            by = {"policy": "init", "plan": "run --save-plan"}.get(self._what, "plan hints")
             hint = f"start with version: 1; `cascade {by}` writes one"
             raise PolicyError(problem, where=f"{self._where}:1:1", hint=hint)
         return root

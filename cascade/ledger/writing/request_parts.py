@@ -16,12 +16,10 @@ def prompts_in(begun: Begun) -> dict[str, str]:
     """The versions of the words in which the request may be asked, by role."""
     if begun.prompts is not None:
         return begun.prompts
-    found, part = begun.plan.prompts_for(begun.task, begun.request), begun.part
-    if part is not None:
-        own = {
-            "planner": storable(part.planned_in[:_LONGEST_VERSION]),
-            part.role: begun.plan.plan_prompts.get(part.role, ""),
-        }
+    found = begun.plan.prompts_for(begun.task, begun.request)
+    if (part := begun.part) is not None:
+        planned_in = storable(part.planned_in[:_LONGEST_VERSION])
+        own = {"planner": planned_in, part.role: begun.plan.plan_prompts.get(part.role, "")}
         found = {**{role: version for role, version in own.items() if version}, **found}
     told = versions_told(begun.request)
     return {**found, **told} if told else found
