@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from cascade.audit.rates import Interval, Loss, grouped, is_below
 from cascade.audit.sequence import interval_at_all_times
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import wilson_lower_bound
-from cascade.core.trail import AUDITED_ARMS
 from cascade.costs import PeriodSums, SpendRow, TrafficRow
 from cascade.ledger.audit import Sample
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cascade.core.planning.part import PLAN_ARMS
-from cascade.core.trail import LADDER_ARMS
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals

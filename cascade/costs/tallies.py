@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from cascade.core.planning.part import PLAN_ARMS
-from cascade.core.trail import LADDER_ARMS
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
 __all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]

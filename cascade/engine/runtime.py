@@ -14,6 +14,7 @@ from typing import Any
 from cascade.budgets.allowance import Allowance
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS, Arm
 from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
 from cascade.core.climb import WHOLE, Climb, Reading, climb
 from cascade.core.decision import Start
@@ -23,12 +24,12 @@ from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.estimates import baseline_estimate
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
-from cascade.core.planning.part import PLAN_ARMS, Part
+from cascade.core.planning.part import Part
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
-from cascade.core.trail import LADDER_ARMS, Answer, Arm
+from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sampled
 from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
 from cascade.core.step_calls import calls_of
-from cascade.core.trail import AUDITED_ARMS, Answer, Sample, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait, unplaced_calls
 from cascade.ledger.prompts import Redact, bind_redact, snapshot

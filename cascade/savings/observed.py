@@ -14,12 +14,11 @@ from fractions import Fraction
 from typing import Final
 
 from cascade.core import prices
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.core.estimates import baseline_usage
 from cascade.core.messages import Usage
-from cascade.core.planning.part import PLAN_ARMS
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
-from cascade.core.trail import LADDER_ARMS
 from cascade.ledger.records import OutcomeBody, StepBody
 from cascade.ledger.requests import RequestRecord
 from cascade.policy.binding import baseline_rung

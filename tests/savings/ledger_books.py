@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascade.core import prices
+from cascade.core.arms import Arm
 from cascade.core.estimates import baseline_estimate
 from cascade.core.messages import Request, Usage
 from cascade.core.planning.part import Part
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Ledger
 from cascade.core.requests import read_messages
-from cascade.core.trail import Answer, Arm, Step, Verdict
+from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Ended
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import flush_writers, open_ledger

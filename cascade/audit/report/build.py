@@ -13,9 +13,9 @@ from cascade.audit.report.profit import Profit, profit_of
 from cascade.audit.report.texts import Texts
 from cascade.audit.report.thresholds import Alternative, alternatives_of
 from cascade.audit.routing import Routing, routing_of
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.trail import AUDITED_ARMS
 from cascade.costs import Period, PeriodSums
 from cascade.ledger.audit import Mark, Sample
 

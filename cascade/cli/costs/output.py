@@ -13,7 +13,7 @@ from cascade.cli.costs.caches import cache_fields, show_caches
 from cascade.cli.costs.figures import in_usd, money, percent
 from cascade.cli.costs.plans import PLAN_COLUMNS, plan_rows, show_plans
 from cascade.cli.output import stdout, table, usd
-from cascade.core.planning.part import PLAN_ARMS
+from cascade.core.arms import PLAN_ARMS
 from cascade.costs import Caches, Costs, Interval, Line, Period, Saving
 from cascade.costs.plans.roles import PlanCosts
 from cascade.ledger.records import AUXILIARY

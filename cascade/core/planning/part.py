@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PLAN_ARMS", "Part", "Role"]
+__all__ = ["Part", "Role"]
 
 Role = Literal["planner", "executor", "reviewer"]
-
-PLAN_ARMS: frozenset[str] = frozenset({"planner", "reviewer"})
-"""The arms of calls that answer no request: they plan and review."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cascade.core.planning.decisions import versions_told
 from cascade.core.planning.part import Part
 from cascade.hooks import Begun
-from cascade.ledger.records import PlanBody, storable
+from cascade.ledger.naming import storable
+from cascade.ledger.records import PlanBody
 
 __all__ = ["plan_body", "prompts_in"]
 
