@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Generator
@@ -10,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cascade.core.errors import ConfigurationError
+from cascade.disk import try_lock
 
 __all__ = ["connect", "is_made", "lock_folder", "make_folder", "transaction", "unlock"]
 
@@ -34,13 +34,11 @@ def lock_folder(folder: Path) -> int:
     Raises ConfigurationError if another process holds it: two of them would send the same calls twice.
     """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not try_lock(descriptor):
         os.close(descriptor)
         raise ConfigurationError(
             f"{folder}: this batch run is being driven already, by another process or another iteration (wait for it, or end it)"
-        ) from None
+        )
     return descriptor
 
 

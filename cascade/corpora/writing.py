@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.corpora.disk import sync_file, sync_folder
 from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
+from cascade.disk import sync_file, sync_folder
 
 __all__ = ["check_target", "write_corpus"]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.disk import sync_folder
+from cascade.disk import sync_folder, try_lock
 
 __all__ = ["Journal", "journal_path", "paid_for"]
 
@@ -76,7 +76,7 @@ class Journal:
             raise CorpusError(problem, where=f"{path}", hint="check the path and its permissions") from error
         journal = cls(path, descriptor)
         try:
-            _lock_file(descriptor, path)
+            _lock(descriptor, path)
             journal._resume(head)
         except BaseException:
             journal.close()
@@ -231,13 +231,7 @@ def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:
         yield cast("dict[str, Any]", entry)
 
 
-def _lock_file(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl  # noqa: PLC0415 - POSIX only; elsewhere nothing stops two recorders of one corpus
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+def _lock(descriptor: int, path: Path) -> None:
+    if not try_lock(descriptor):
         hint = "wait for it, or record under another name"
-        raise CorpusError("another `cascade record` is using it", where=f"{path}", hint=hint) from None
+        raise CorpusError("another `cascade record` is using it", where=f"{path}", hint=hint)

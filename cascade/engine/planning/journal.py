@@ -32,6 +32,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Attempt, PlanReview
+from cascade.disk import sync_folder, try_lock
 from cascade.home import home
 
 __all__ = ["Head", "Journal", "journal_path", "read_head"]
@@ -110,7 +111,7 @@ class Journal:
             raise ConfigurationError(f"{path}: cannot be written: {error.strerror or error} ({hint})") from error
         journal = cls(path, descriptor)
         try:
-            _lock_file(descriptor, path)
+            _lock(descriptor, path)
             journal._read()
         except BaseException:
             journal.close()
@@ -122,7 +123,7 @@ class Journal:
         plan = None if head.plan is None else head.plan.to_dict()
         said = {**head._asdict(), "plan": plan, "inputs": dict(head.inputs)}
         self._write({"journal": _KIND, "version": _VERSION, **said}, sync=True)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self.head, self.plan = head, head.plan
 
     def planned(self, plan: Plan) -> None:
@@ -248,24 +249,6 @@ def _damaged(path: Path, number: int) -> NoReturn:
     raise ConfigurationError(f"{path}:{number}: is damaged ({_DAMAGED})") from None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk: only then is a new file's name durable."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # some systems cannot open folders
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock_file(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl  # noqa: PLC0415 - POSIX only; elsewhere nothing stops two processes from driving one run
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigurationError(f"{path}: this run is being driven already (wait for it, or end it)") from None
+def _lock(descriptor: int, path: Path) -> None:
+    if not try_lock(descriptor):
+        raise ConfigurationError(f"{path}: this run is being driven already (wait for it, or end it)")

@@ -1,11 +1,11 @@
-"""Flush files and folder entries to the disk."""
+"""Files that several processes may use, and that must be durable: flushing them and their folders, and locking."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["sync_file", "sync_folder"]
+__all__ = ["sync_file", "sync_folder", "try_lock"]
 
 
 def sync_file(path: Path) -> None:
@@ -27,3 +27,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process alone; False if another one holds it. It ends with the descriptor.
+
+    Where the system has no such locks (they are POSIX's), it is always True.
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - POSIX only
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
