@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
 from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
-from cascade.core.planning.graph import Plan, plan_faults, plan_of
+from cascade.core.planning.graph import Plan, faults_text, plan_faults, plan_of
 from cascade.core.planning.part import Part
 from cascade.core.planning.planner import Broken, planner_request, read_plan
 from cascade.core.policy.planning import Planning
@@ -85,7 +85,7 @@ def check_plan(runtime: Runtime, plan: Plan, inputs: Mapping[str, str]) -> None:
     _, form = plan_of(plan.to_dict())
     faults = form or tuple(plan_faults(plan, runtime.policy, tuple(inputs), compile_schema=runtime.plan.compile_schema))
     if faults:
-        raise PlanError(f"the plan cannot be run: {'; '.join(faults)}", faults=faults, given=True)
+        raise PlanError(f"the plan cannot be run: {faults_text(faults)}", faults=faults, given=True)
 
 
 class Making:
@@ -169,6 +169,6 @@ class Making:
     def _failed(self, faults: tuple[str, ...]) -> PlanError:
         rung = (self._runtime.policy.plan or Planning()).planner
         repaired = ", not even in the repair" if len(self._ids) == _ATTEMPTS else ""
-        told = f"the planner ({rung}) made no plan that can be run{repaired}: {'; '.join(faults)}"
+        told = f"the planner ({rung}) made no plan that can be run{repaired}: {faults_text(faults)}"
         hint = "say more in the goal, name a stronger rung as plan.planner, or write the plan yourself"
         return PlanError(f"{told} ({hint})", faults=faults, cost_nanousd=self._cost)
