@@ -7,7 +7,7 @@ function, so that it cannot tell them from the results of a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.errors import CascadeError
@@ -64,16 +64,18 @@ def reviewer_request(
     given = [
         _source(name, sources[name].text, sources[name].unsettled_because) for name in dict.fromkeys(subtask.inputs)
     ]
-    more = {"decided": decided} if decided else {}
-    return _request(policy, subtask, {"goal": plan.goal, "sources": given, **more}, text)
+    return _request(policy, subtask, _given(plan.goal, given, decided), text)
 
 
-def control_request(item: ControlItem, policy: Policy) -> Request:
-    """What the reviewer is asked about a control item: as about any result."""
+def control_request(item: ControlItem, policy: Policy, *, decided: str = "") -> Request:
+    """What the reviewer is asked about a control item: as about any result. `decided`: as the results beside it have it."""
     subtask = Subtask("control", item.instruction, schema=item.schema)
-    return _request(
-        policy, subtask, {"goal": item.goal, "sources": [_source(*one) for one in item.sources]}, item.result
-    )
+    given = [_source(*one) for one in item.sources]
+    return _request(policy, subtask, _given(item.goal, given, decided), item.result)
+
+
+def _given(goal: str, sources: Sequence[Mapping[str, str]], decided: str) -> dict[str, Any]:
+    return {"goal": goal, "sources": sources, **({"decided": decided} if decided else {})}
 
 
 def _source(name: str, text: str, unsettled_because: str = "") -> dict[str, str]:

@@ -90,15 +90,17 @@ def test_a_source_that_is_missing_is_an_error_and_not_left_out() -> None:
         reviewer_request(PLAN, PLAN["prices"], {"notes": SOURCES["notes"]}, "", planning())
 
 
+@pytest.mark.parametrize("decided", ["", "Only makers in Rome count."])
 @pytest.mark.parametrize("own", [None, "Read it twice."])
-def test_a_control_item_looks_like_any_other_result(own: str | None) -> None:
+def test_a_control_item_looks_like_any_other_result(own: str | None, decided: str) -> None:
     """The same words, keys in the same order, schema and room: a reviewer cannot tell which it is."""
     policy = planning(prompts={"reviewer": own})
     plan = Plan("Sort lamps.", (Subtask("one", "List them.", ("notes",), "r0"),), ("notes",))
-    real = reviewer_request(plan, plan["one"], SOURCES, "Ada", policy)
+    real = reviewer_request(plan, plan["one"], SOURCES, "Ada", policy, decided=decided)
     assert real.system == (own or RULES)
     for item in CONTROLS:
-        control = control_request(item, policy)
+        control = control_request(item, policy, decided=decided)
+        assert asked(control).get("decided", "") == decided
         assert list(asked(control)) == list(asked(real))
         assert {tuple(source) for source in asked(control)["sources"]} == {("name", "text")}
         assert (control.system, control.schema, control.max_tokens, control.task) == (
