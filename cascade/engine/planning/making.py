@@ -82,7 +82,10 @@ def new_plan_id() -> str:
 
 def check_plan(runtime: Runtime, plan: Plan, inputs: Mapping[str, str]) -> None:
     """Raises PlanError if a given plan cannot be run under the driver's policy with these inputs."""
-    _, form = plan_of(plan.to_dict())
+    try:
+        _, form = plan_of(plan.to_dict())
+    except (AttributeError, TypeError, ValueError):  # something that has not even a plan's types
+        form = ("it is no plan (make it of Subtask, texts, tuples of texts and JSON Schemas that are mappings)",)
     faults = form or tuple(plan_faults(plan, runtime.policy, tuple(inputs), compile_schema=runtime.plan.compile_schema))
     if faults:
         raise PlanError(f"the plan cannot be run: {faults_text(faults)}", faults=faults, given=True)
