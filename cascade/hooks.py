@@ -18,12 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from cascade.core.arms import Arm
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.messages import Request
 from cascade.core.planning.part import Part
 from cascade.core.policy import Rung
 from cascade.core.step_calls import FIRST_AUXILIARY
-from cascade.core.trail import Answer, Arm, Sample, Step
+from cascade.core.trail import Answer, Sample, Step
 
 __all__ = [
     "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "cost_of_end", "unfinished_calls", "unplaced_calls", "wait",

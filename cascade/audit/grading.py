@@ -20,7 +20,8 @@ from cascade.core.prompts import audit_judge
 from cascade.corpora.grading import Grade, Grader, bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Item
 from cascade.ledger.audit import Grading, Sample
-from cascade.ledger.records import ASKED_PART, StepBody, text_part
+from cascade.ledger.naming import text_part
+from cascade.ledger.records import ASKED_PART, StepBody
 from cascade.ledger.stores import Reader
 from cascade.policy.roles import RolePrompt
 

@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from cascade.audit.rates import Interval, Loss, grouped, is_below
 from cascade.audit.sequence import interval_at_all_times
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import wilson_lower_bound
-from cascade.core.trail import LADDER_ARMS
 from cascade.costs import PeriodSums, SpendRow, TrafficRow
 from cascade.ledger.audit import Sample
 
@@ -125,7 +125,7 @@ def routing_of(
     policy: Policy, sums: PeriodSums, samples: Sequence[Sample], certified: Escalation, loss: Loss, alpha: float
 ) -> Routing:
     """From one policy's sums and uniform samples. `certified`: the rates that hold now; empty without a certificate."""
-    rows = [row for row in sums.spend if row.arm in LADDER_ARMS]
+    rows = [row for row in sums.spend if row.arm in AUDITED_ARMS]
     lines: list[EscalationLine] = []
     for index, rung in enumerate(policy.ladder[: policy.top]):
         reached = [row for row in rows if row.rung == rung.rung and _is_free(policy, row.task, index)]
@@ -174,7 +174,7 @@ def _escalation(
 
 
 def _top(policy: Policy, sums: PeriodSums, samples: Sequence[Sample]) -> TopShare | None:
-    rows = [row for row in sums.traffic if row.arm in LADDER_ARMS and row.rung]
+    rows = [row for row in sums.traffic if row.arm in AUDITED_ARMS and row.rung]
     requests = sum(row.requests for row in rows)
     if not requests:
         return None
@@ -182,7 +182,7 @@ def _top(policy: Policy, sums: PeriodSums, samples: Sequence[Sample]) -> TopShar
     answered = sum(row.requests for row in rows if row.rung == top)
     counted = [(row, row.requests, row.requests if row.rung == top else 0) for row in rows]
     sampled = [(one, one.is_top) for one in samples if one.rung]
-    spend = [row for row in sums.spend if row.arm in LADDER_ARMS]
+    spend = [row for row in sums.spend if row.arm in AUDITED_ARMS]
     found = TopShare(
         top, answered, requests, sum(row.cost for row in spend if row.rung == top), sum(row.cost for row in spend)
     )  # fmt: skip

@@ -31,9 +31,9 @@ from cascade.core.triage import Prompt, build_prompt
 from cascade.core.verdicts import read_reply
 from cascade.corpora.grading import Grader, judge_rung
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Sample
+from cascade.ledger.naming import audit_id
 from cascade.ledger.opening import open_reader
 from cascade.ledger.prompts import bind_redact, redacted
-from cascade.ledger.records import audit_id
 
 __all__ = [
     "CallFailed",

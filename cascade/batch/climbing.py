@@ -13,6 +13,7 @@ from typing import Any
 
 from cascade.batch.calls import Stored
 from cascade.batch.items import Item
+from cascade.core.arms import Arm
 from cascade.core.assisting import auxiliary_call
 from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
 from cascade.core.budgets import Refusal
@@ -26,7 +27,7 @@ from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import OTHER
 from cascade.core.prices import Rates
 from cascade.core.review import build_review_prompt
-from cascade.core.trail import Answer, Arm, CheckResult, Sample, Step
+from cascade.core.trail import Answer, CheckResult, Sample, Step
 from cascade.core.triage import Prompt, build_prompt
 
 __all__ = ["CallerChecks", "Climber", "Finished", "Kept", "Known", "LookUp", "Verifying", "Waiting", "Wanted"]

@@ -23,12 +23,13 @@ from cascade.batch.runs import Run, RunSettings
 from cascade.batch.sending import BatchSender
 from cascade.batch.spending import RunBudget
 from cascade.budgets.gate import Gate
+from cascade.core.arms import Arm
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.events import Verify
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.modes import arm_of, unit_of
 from cascade.core.policy import Rung
-from cascade.core.trail import Arm, CheckResult
+from cascade.core.trail import CheckResult
 from cascade.core.triage import Prompt
 from cascade.verifiers.checking import run_check
 

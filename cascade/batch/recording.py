@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from cascade.batch.climbing import Finished
 from cascade.batch.items import Item
+from cascade.core.arms import LADDER_ARMS, Arm
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.estimates import baseline_estimate
 from cascade.core.modes import NO_SLOT
 from cascade.core.prices import Rates
-from cascade.core.trail import LADDER_ARMS, Arm
 from cascade.hooks import Begun, Ended, Hook, begin, wait
 from cascade.ledger.stores import NoLedger, Reader
 

@@ -28,6 +28,7 @@ from cascade.cli.options import (
     SPLIT_SEED,
     TUNE,
 )
+from cascade.cli.plan.app import plan_app
 from cascade.cli.policy.app import policy_app
 from cascade.cli.record.app import record
 from cascade.cli.run.app import run
@@ -342,5 +343,6 @@ app.command()(mode)
 app.add_typer(audit_app)
 app.add_typer(batch_app)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(plan_app)
 app.add_typer(policy_app, name="policy")
 app.add_typer(serve_app, name="serve")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from cascade.core.arms import Arm
 from cascade.core.policy.operations import Mode, Rollout
-from cascade.core.trail import Arm
 
 __all__ = ["NO_SLOT", "SLOTS", "arm_of", "share_of", "slot_of", "unit_of"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
+from cascade.core.arms import Arm
 from cascade.core.messages import Message, Usage
 from cascade.core.prepared import Assessment, AuxiliaryKind, Handed, Prepared
 from cascade.core.text.suggestions import no_attribute
@@ -19,10 +20,8 @@ from cascade.core.verification import Review
 from cascade.core.voting import Vote
 
 __all__ = [
-    "LADDER_ARMS",
     "NATURAL",
     "Answer",
-    "Arm",
     "CheckResult",
     "ConfidenceSource",
     "Degraded",
@@ -54,18 +53,6 @@ MaybeNone: TypeAlias = Any
 """An optional type whose None is rare: type checkers demand no check for None, and editors complete it as X."""
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
-
-Arm = Literal[
-    "cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit", "batch", "cache", "executor", "planner", "reviewer",
-]  # fmt: skip
-"""Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
-mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
-mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway. `audit`: the calls
-that grade a sampled request, likewise. `batch`: the ladder, through the Message Batches API. `cache`: the response cache; no model was asked. `executor`: the ladder, for a
-subtask of a plan. `planner`, `reviewer`: the one call that makes a plan, or reads a result of one."""
-
-LADDER_ARMS: frozenset[str] = frozenset({"cascade", "batch", "executor"})
-"""The arms whose answers are the ladder's, by the rule."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}

@@ -1,7 +1,7 @@
 """What was spent, on what, and what it saved: computed from the ledger's sums, which callers read.
 
 Read in this order: `rows` (the sums as read), `periods`, `tallies` (totals by dimension), `holdout` (the saving measured, with an interval),
-`reckoning` (everything together). `caching` reads entries, not sums: what prompt caches cost. Money is integer nano-USD; a saving that was not measured is an `estimate`.
+`reckoning` (everything together). `caching` and `plans` read entries, not sums: what prompt caches cost, and how runs of plans fared. Money is integer nano-USD; a saving that was not measured is an `estimate`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from cascade.costs.caching import LONGEST_REQUEST_S, CacheLine, Caches, caches
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.periods import Period, read_moment, read_since
 from cascade.costs.reckoning import Costs, ResponseCaching, Saving, TopWorkflows, costs
-from cascade.costs.rows import ARMS, BYS, By, PeriodSums, SpendRow, TrafficRow
+from cascade.costs.rows import ARMS, BYS, PLAN_BYS, By, PeriodSums, SpendRow, TrafficRow
 from cascade.costs.tallies import Line
 
 __all__ = [
     "ARMS",
     "BYS",
     "LONGEST_REQUEST_S",
+    "PLAN_BYS",
     "By",
     "CacheLine",
     "Caches",

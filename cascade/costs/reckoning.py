@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cascade.core.trail import LADDER_ARMS
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals
@@ -161,17 +161,7 @@ def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[Tr
             f"{unnamed} requests of the holdout are not counted: their metadata lack the name that the rollout divides by"
         )
     if isinstance(found, Measured):
-        others = _requests(requests, "cascade") - _requests(in_rollout, "cascade")
-        if others:
-            notes.append(f"{others} requests outside the rollout are not counted")
-        if batch := _requests(requests, "batch"):
-            notes.append(f"{batch} requests through batches are not counted: the holdout is asked live")
-        if found.left_out:
-            notes.append(f"{found.left_out} requests on days without a holdout are not counted")
-        if found.unanswered:
-            notes.append(f"{found.unanswered} failed or abstained requests save nothing; what they cost is counted")
-        if found.share_changed:
-            notes.append("the rollout's share changed within the period: choose a period after the change (--since)")
+        notes += _beside_the_holdout(found, requests, in_rollout)
         return Saving(
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
@@ -186,10 +176,34 @@ def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[Tr
     requests_counted = _requests(counted, *LADDER_ARMS)
     if unknown := _requests(answered, *LADDER_ARMS) - requests_counted:
         notes.append(f"{unknown} requests without an estimate of the baseline's cost are not counted")
+    overhead = sum(row.cost for row in requests if row.arm in PLAN_ARMS)
+    if overhead:
+        notes.append(
+            f"what planned and reviewed runs is counted ({overhead / 1e9:.6f} USD): the baseline is asked nothing in its place"
+        )
     return Saving(
-        policy, "estimate", requests_counted, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
-        notes=tuple(notes),
+        policy, "estimate", requests_counted, sum(row.cost for row in counted) + overhead,
+        float(sum(row.estimate for row in counted)), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _beside_the_holdout(
+    found: Measured, requests: Sequence[TrafficRow], in_rollout: Sequence[TrafficRow]
+) -> Iterator[str]:
+    """What a measured saving leaves out, and what limits it."""
+    others = _requests(requests, "cascade") - _requests(in_rollout, "cascade")
+    if others:
+        yield f"{others} requests outside the rollout are not counted"
+    if batch := _requests(requests, "batch"):
+        yield f"{batch} requests through batches are not counted: the holdout is asked live"
+    if planned := _requests(requests, "executor"):
+        yield f"{planned} requests of plans, and what planned and reviewed them, are not counted: the holdout has none"
+    if found.left_out:
+        yield f"{found.left_out} requests on days without a holdout are not counted"
+    if found.unanswered:
+        yield f"{found.unanswered} failed or abstained requests save nothing; what they cost is counted"
+    if found.share_changed:
+        yield "the rollout's share changed within the period: choose a period after the change (--since)"
 
 
 def _requests(rows: Iterable[TrafficRow], *arms: str) -> int:

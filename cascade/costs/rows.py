@@ -8,11 +8,13 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cascade.ledger.records import MISSED_SLOT, NO_SLOT, REVIEW_BY
 
-__all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
+__all__ = ["ARMS", "BYS", "PLAN_BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
 By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
 BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
+PLAN_BYS: Final = ("assigned", "role")
+"""Of runs of plans. The sums do not have them: entries are read."""
 ARMS: Final = (
     "cascade",
     "batch",

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from cascade.core.planning.part import PLAN_ARMS
-from cascade.core.trail import LADDER_ARMS
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
 __all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]
@@ -19,10 +18,11 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The totals of one name. Money in nano-USD; `cost` includes those of shadow checks, the audit and reviews (`shadow`, `audit`, `review`).
+    """The totals of one name. Money in nano-USD; `cost` includes those of shadow checks, the audit, plans and reviews (`shadow`, `audit`, `planning`, `review`).
 
-    `share` of the whole spend. `steps`: all but theirs (`shadow_steps`, `audit_steps`); `errors`: those of them that failed.
-    `requests`, `answers` and `resolved` without shadows and audits; None where the sums do not have them (by rung: only who answered;
+    `planning`: of plans, the calls that plan and that review results. `share` of the whole spend. `steps`: all but theirs (`shadow_steps`,
+    `audit_steps`, `planning_steps`); `errors`: those of them that failed.
+    `requests`, `answers` and `resolved` without shadows, audits, planning and reviewing calls; None where the sums do not have them (by rung: only who answered;
     by model: nothing of requests). `served`: what finished requests cost, so that a cost per answer includes no request
     that was still running when the period ended. `climbs`: answered requests of the ladder, `escalated`: those of them
     that took more than one step. Of a rung or a model: its steps that did not fail, and those of them that escalated.
@@ -32,11 +32,13 @@ class Line:
     cost: int
     shadow: int
     audit: int
+    planning: int
     review: int
     share: float
     steps: int
     shadow_steps: int
     audit_steps: int
+    planning_steps: int
     reviews: int
     errors: int
     input: int
@@ -76,17 +78,18 @@ class Tally:
     """The totals of one name, while rows are added."""
 
     __slots__ = (
-        "answers", "audit", "audit_steps", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "review",
+        "answers", "audit", "audit_steps", "climbs", "cost", "errors", "escalated", "input", "output", "planning", "planning_steps", "requests", "resolved", "review",
         "reviews", "sent_up", "served", "shadow", "shadow_steps", "steps", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.steps = self.cost = self.shadow = self.shadow_steps = self.input = self.output = self.tried = 0
         self.errors = self.sent_up = self.audit = self.audit_steps = self.review = self.reviews = 0
+        self.planning = self.planning_steps = 0
         self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
 
     def add_spend(self, row: SpendRow) -> None:
-        """Add steps, those of shadows and audits separately, and reviews, which are no steps. A failed step is an error, not an escalation."""
+        """Add steps, those of shadows, audits and plans' overhead separately, and reviews, which are no steps. A failed step is an error, not an escalation."""
         self.cost += row.cost
         self.input += row.input
         self.output += row.output
@@ -101,6 +104,10 @@ class Tally:
         if row.arm == "audit":
             self.audit += row.cost
             self.audit_steps += row.steps
+            return
+        if row.arm in PLAN_ARMS:
+            self.planning += row.cost
+            self.planning_steps += row.steps
             return
         self.steps += row.steps
         self.errors += row.errors
@@ -190,8 +197,8 @@ def _line(name: str, tally: Tally, before: Tally | None, whole: int, by: str) ->
     climbs, escalated = climbed(tally)
     earlier, sent = (0, 0) if before is None else climbed(before)
     return Line(
-        name, tally.cost, tally.shadow, tally.audit, tally.review, tally.cost / whole if whole else 0.0, tally.steps,
-        tally.shadow_steps, tally.audit_steps, tally.reviews, tally.errors, tally.input, tally.output,
+        name, tally.cost, tally.shadow, tally.audit, tally.planning, tally.review, tally.cost / whole if whole else 0.0, tally.steps,
+        tally.shadow_steps, tally.audit_steps, tally.planning_steps, tally.reviews, tally.errors, tally.input, tally.output,
         requests=None if of_steps else tally.requests,
         answers=None if by == "model" else tally.answers,
         resolved=None if by == "model" else tally.resolved,

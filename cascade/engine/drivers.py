@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+from cascade.core.arms import Arm
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.core.messages import Request
-from cascade.core.policy import Policy
-from cascade.core.trail import Answer, Arm
+from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.blocking import warn_of_blocking
-from cascade.engine.cached import endpoint_of, with_cache
+from cascade.engine.driver_base import DriverBase
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
 from cascade.engine.lifecycle import run_request
 from cascade.engine.messages import AsyncMessages, Messages
-from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
+from cascade.engine.observing import run_shadow, shadow_context
 from cascade.engine.performers import AsyncPerformer, Done, Performer
-from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
-from cascade.forks import renew_in_children
-from cascade.hooks import Hook
+from cascade.engine.runtime import RequestContext
 from cascade.providers import AsyncProviders, Providers
 
 if TYPE_CHECKING:
@@ -41,54 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncCascade", "Cascade"]
 
 _Data = TypeVar("_Data")
-_Calling = TypeVar("_Calling", Providers, AsyncProviders)
 
 
-class _Driver(Generic[_Calling]):
-    """What both drivers hold."""
-
-    _providers_type: type[_Calling]
-
-    def __init__(  # noqa: PLR0913 - the public contract
-        self,
-        policy: Policy | str | Path | None = None,
-        *,
-        client: Any = None,
-        ledger: str | Path | None = None,
-        state: str | None = None,
-        cache: str | Path | None = None,
-        hooks: Sequence[Hook] = (),
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        chance: random.Random | None = None,
-    ) -> None:
-        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
-        self.policy = self._runtime.policy
-        self._providers = self._providers_type(self.policy.retry, client, clock=clock, chance=chance)
-        self._has_client, self._endpoint = client is not None, endpoint_of(client)
-        self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
-        self.renew_lock()
-        renew_in_children(self)
-
-    def renew_lock(self) -> None:
-        """For `forks`."""
-        raise NotImplementedError
-
-    def _start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
-        return with_cache(self._runtime, self._runtime.start(arguments, request, arm), arguments, self._endpoint)
-
-    def on(self, client: Any) -> Self:
-        """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
-        other = copy.copy(self)
-        other._providers, other._has_client, other._endpoint = self._providers.on(client), True, endpoint_of(client)
-        vars(other).pop("messages", None)
-        other.renew_lock()
-        renew_in_children(other)
-        return other
-
-
-class Cascade(_Driver[Providers]):
+class Cascade(DriverBase[Providers]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
 
     `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made from the
@@ -265,7 +216,7 @@ class Cascade(_Driver[Providers]):
         self.close()
 
 
-class AsyncCascade(_Driver[AsyncProviders]):
+class AsyncCascade(DriverBase[AsyncProviders]):
     """`Cascade` for asyncio: the same arguments, the same rule, awaited.
 
     It makes a client for each event loop. A `client` that was passed in serves one loop: in another one (a second

@@ -24,7 +24,6 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
-from cascade.core.estimates import baseline_estimate
 from cascade.core.events import (
     Ask,
     AskAuxiliary,
@@ -42,7 +41,7 @@ from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
 from cascade.core.step_calls import with_auxiliary
-from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Sample, Step, Verdict
+from cascade.core.trail import Answer, CheckResult, Sample, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
 from cascade.engine.cached import answer_once
 from cascade.engine.calls import Call, settle, spent_on
@@ -358,8 +357,7 @@ def _climb(turn: ConversationTurn) -> Lifecycle:
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
-    is_ladder = context.arm in LADDER_ARMS
-    estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
+    estimate = runtime.baseline_estimate(context, answer)
     beside = rung_caller.beside(answer.steps)
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate, beside=beside))
     return answer

@@ -14,20 +14,22 @@ from typing import Any
 from cascade.budgets.allowance import Allowance
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS, Arm
 from cascade.core.bound_policy import Accept, BoundCheck, BoundPolicy
 from cascade.core.climb import WHOLE, Climb, Reading, climb
 from cascade.core.decision import Start
 from cascade.core.early import can_refuse
 from cascade.core.equal_requests import is_cached
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
+from cascade.core.estimates import baseline_estimate
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
-from cascade.core.planning.part import PLAN_ARMS, Part
+from cascade.core.planning.part import Part
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
-from cascade.core.trail import Arm
+from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
@@ -230,6 +232,14 @@ class Runtime:
             context.part,
         )
         return begin(self.hooks, begun, self.log_hook_failure)
+
+    def baseline_estimate(self, context: RequestContext, answer: Answer) -> int | None:
+        """What the baseline alone would have cost. It is not asked again where a reviewer sends the result of a subtask back."""
+        if context.arm not in LADDER_ARMS:
+            return None
+        if context.part is not None and context.part.attempt:
+            return 0
+        return baseline_estimate(context.plan, self.baseline.rates[0], answer)
 
     def elapsed(self, context: RequestContext) -> float:
         """Seconds since the request began."""

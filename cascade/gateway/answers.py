@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from cascade.core.trail import Answer, Arm, Step
+from cascade.core.arms import Arm
+from cascade.core.trail import Answer, Step
 from cascade.gateway.problems import Problem, send_json
 from cascade.gateway.visits import visit_of
 from cascade.state import State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cascade.core.trail import Arm
+from cascade.core.arms import Arm
 from cascade.hooks import Begun
 
 __all__ = ["Arms"]

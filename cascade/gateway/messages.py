@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
+from cascade.core.arms import Arm
 from cascade.core.errors import CascadeError, UpstreamRejected
 from cascade.core.message_events import message_dict
-from cascade.core.trail import Answer, Arm, Step
+from cascade.core.trail import Answer, Step
 from cascade.engine import AsyncCascade
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.decided import with_room

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from cascade.ledger.audit_records import Control, Grading, Leased, Mark, Ratchet, Relation, Sample, State
-from cascade.ledger.records import BUCKET_S, storable
+from cascade.ledger.naming import storable
+from cascade.ledger.records import BUCKET_S
 from cascade.ledger.small_tables import Execute, SmallTables
 from cascade.ledger.stores import NoLedger
 

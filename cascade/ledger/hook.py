@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sampled
 from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
 from cascade.core.step_calls import calls_of
-from cascade.core.trail import LADDER_ARMS, Answer, Sample, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait, unplaced_calls
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
@@ -147,11 +148,11 @@ class LedgerHook:
     def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
         """Whether the request will be audited: only what the ladder answered, or could not answer, is.
 
-        Results of subtasks have a reviewer of their own. Of a request whose rungs are told more than it says, the words are not kept: the
+        Of a request whose rungs are told more than it says, the words are not kept: the
         top rung could not be asked the same.
         """
         audit = begun.plan.policy.audit
-        if audit is None or answer is None or begun.arm not in LADDER_ARMS or begun.part is not None:
+        if audit is None or answer is None or begun.arm not in AUDITED_ARMS:
             return None
         if begun.request.handoff:
             return None

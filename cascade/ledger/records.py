@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from cascade.core.modes import NO_SLOT
+from cascade.ledger.naming import call_number, handed_part, text_part
 
 __all__ = [
     "ASKED_PART",
@@ -43,11 +44,6 @@ __all__ = [
     "StepBody",
     "TrafficKey",
     "VoteBody",
-    "audit_id",
-    "call_number",
-    "handed_part",
-    "storable",
-    "text_part",
 ]
 
 Kind = Literal["request", "open", "step", "outcome"]
@@ -99,23 +95,6 @@ AUXILIARY = "auxiliary "
 
 MISSED_SLOT = -2
 """In sums, the slot of the requests that asked the response cache in vain."""
-
-_STEP_BITS = 16  # of a call's number, for the index of its rung
-
-
-def call_number(index: int, call: int) -> int:
-    """A number for the `call`th call, from 0, of the rung at `index`: unique in a request, and `index` for a rung asked once."""
-    return call << _STEP_BITS | index
-
-
-def text_part(index: int, call: int | None = None) -> str:
-    """The name of an answer's text: "step:1", or "step:1/2" for the third call of a rung that is asked more than once."""
-    return f"step:{index}" if call is None else f"step:{index}/{call}"
-
-
-def handed_part(index: int) -> str:
-    """The name of a plan's text: "handed:1" for the one that the rung at 1 wrote."""
-    return f"handed:{index}"
 
 
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -244,7 +223,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
-    Of the arm "cache", whose `cost` and `steps` are 0, it is what the climb had cost that made the answer, and so what was saved.
+    It is 0 for a climb that repeats a subtask of a plan. Of the arm "cache", whose `cost` and `steps` are 0, it is what the climb had cost that made the answer, and so what was saved.
     `cache`: "hit" or "miss" where the response cache was used. `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
     `assessment`: what an executor says of its own result: high, medium or low. `review`: what a reviewer says: accept, retry, escalate, or
     unusable.
@@ -395,15 +374,3 @@ class Batch:
     opened: dict[tuple[str, int], OpenCall] = field(default_factory=dict[tuple[str, int], OpenCall])
     settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     samples: list[AuditRow] = field(default_factory=list[AuditRow])
-
-
-def audit_id(request: str) -> str:
-    """The id under which the calls that grade a sampled request are recorded."""
-    return f"{request}_audit"
-
-
-def storable(text: str) -> str:
-    """The text without what a database refuses: unpaired surrogates and NUL."""
-    if "\0" in text:
-        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

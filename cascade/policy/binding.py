@@ -19,6 +19,7 @@ from cascade.policy.budgets import audit_faults, budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts, epoch_of
 from cascade.policy.checks import bound, compile_schema, unusable_command
 from cascade.policy.graders import grader_faults
+from cascade.policy.hint_files import hint_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.policy.roles import plan_roles, prompts_by_task
@@ -205,6 +206,7 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
     yield from budget_faults(policy.budget)
     yield from audit_faults(policy.audit)
     yield from grader_faults(policy)
+    yield from hint_faults(policy)
 
 
 def _price_faults(policy: Policy) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
 from cascade.policy.binding import binding_faults
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
+from cascade.policy.hint_files import read_hint_file
 from cascade.policy.nodes import Node
 from cascade.policy.prompts import read_prompts
 from cascade.policy.shipped import names, shipped
@@ -72,9 +73,9 @@ def compose(
 ) -> tuple[Node, dict[str, Any]]:
     """The positions of all parts of a YAML text, and its plain values. Raises PolicyError for invalid YAML.
 
-    `what`: policy or plan. In a plan `${…}` is text like any other.
+    `what`: policy, plan, or file of hints. In a policy alone `${…}` is a variable.
     """
-    variables = None if what == "plan" else os.environ if environment is None else environment
+    variables = None if what != "policy" else os.environ if environment is None else environment
     document = _Document(text, where, variables, what)
     values = document.values()
     if document.problems:
@@ -189,7 +190,7 @@ class _Document:
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else f"a {self._what} is a mapping of keys to values"
-            by = "init" if self._what == "policy" else "run --save-plan"
+            by = {"policy": "init", "plan": "run --save-plan"}.get(self._what, "plan hints")
             hint = f"start with version: 1; `cascade {by}` writes one"
             raise PolicyError(problem, where=f"{self._where}:1:1", hint=hint)
         return root
@@ -267,8 +268,8 @@ class _Document:
         return value
 
     def read_prompts(self, values: dict[str, Any], folder: Path | None) -> None:
-        """Replace the names of prompt files by the files' texts."""
-        for path, problem, hint in read_prompts(values, folder):
+        """Replace the names of prompt files, and of the planner's hints, by what is in the files."""
+        for path, problem, hint in (*read_prompts(values, folder), *read_hint_file(values, folder, compose)):
             self._note(_Unread(problem, hint), self._at(path)[0], path)
 
     # -- errors ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a ledger shows: what the ladder saved and by what, and the shares that a projection needs.
 
-The sums do not hold it, so entries are read one by one. A request is counted if the ladder answered it (arms `cascade` and
-`batch`) or the response cache did (`cache`). The reference is what the baseline alone would have cost, live and uncached, for
+The sums do not hold it, so entries are read one by one. A request is counted if the ladder answered it (arms `cascade`,
+`batch` and `executor`) or the response cache did (`cache`). What planned and reviewed runs, and climbs that repeated a subtask, are money without a request. The reference is what the baseline alone would have cost, live and uncached, for
 the tokens of the prompt and of the shipped answer: `Outcome.estimate` is the same, but at the top rung's own cached tokens.
 """
 
@@ -14,11 +14,11 @@ from fractions import Fraction
 from typing import Final
 
 from cascade.core import prices
+from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.core.estimates import baseline_usage
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
-from cascade.core.trail import LADDER_ARMS
 from cascade.ledger.records import OutcomeBody, StepBody
 from cascade.ledger.requests import RequestRecord
 from cascade.policy.binding import baseline_rung
@@ -46,6 +46,7 @@ class Observed:
     unanswered      failed or abstained requests, not counted; they cost `unanswered_cost`
     unknown         requests whose reference cannot be told, not counted
     others          requests of other policies or arms, not counted
+    beside          calls that planned and reviewed runs, and climbs that repeated a subtask: their money (`beside_cost`) is in `parts`
     estimated       calls whose recorded cost is not what today's prices give: their parts are proportional
     """
 
@@ -63,6 +64,8 @@ class Observed:
     unanswered_cost: int = 0
     unknown: int = 0
     others: int = 0
+    beside: int = 0
+    beside_cost: int = 0
     estimated: int = 0
 
     @property
@@ -123,10 +126,12 @@ def observe(records: Iterable[RequestRecord], policy: Policy, book: PriceBook) -
         outcome = one.outcome
         if outcome is None:
             continue
-        if one.request.policy != policy.name or outcome.arm not in _ARMS:
+        if one.request.policy != policy.name or outcome.arm not in _ARMS | PLAN_ARMS:
             seen.others += 1
             continue
-        if outcome.arm == "cache":
+        if outcome.arm in PLAN_ARMS or (one.request.plan is not None and one.request.plan.attempt):
+            _add_beside(seen, one, book)
+        elif outcome.arm == "cache":
             _add_hit(seen, one, outcome)
         elif outcome.rung is None:
             seen.unanswered += 1
@@ -158,14 +163,8 @@ def _add_hit(seen: Observed, one: RequestRecord, outcome: OutcomeBody) -> None:
 def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: _Prices) -> None:
     steps = [step for _, step in one.steps]
     in_batch = outcome.arm == "batch"
-    uncached = live = paid = 0
-    for step in steps:
-        without, with_caching, exact = _costs(step, known.book.both(step.model, "ledger"), in_batch=in_batch)
-        uncached, live, paid = uncached + without, live + with_caching, paid + step.cost
-        seen.tokens += _usage(step)
-        seen.estimated += not exact
     reference = prices.cost(known.baseline, _reference_usage(steps, outcome, known.policy))
-    seen.parts += Parts(reference, reference - uncached, uncached - live, live - paid)
+    _add_calls(seen, steps, known.book, reference, in_batch=in_batch)
     seen.answered += 1
     seen.batched += in_batch
     seen.first = one.at if seen.first is None else min(seen.first, one.at)
@@ -173,6 +172,25 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
     seen.shipped[outcome.rung] = seen.shipped.get(outcome.rung, 0) + 1
     for rung in {step.rung for step in steps if _is_rungs_own(step)}:
         seen.reached[rung] = seen.reached.get(rung, 0) + 1
+
+
+def _add_beside(seen: Observed, one: RequestRecord, book: PriceBook) -> None:
+    """What a run cost beside the first climbs of its subtasks: one model for everything would not be asked in its place."""
+    steps = [step for _, step in one.steps]
+    _add_calls(seen, steps, book, 0, in_batch=False)
+    seen.beside += 1
+    seen.beside_cost += sum(step.cost for step in steps)
+
+
+def _add_calls(seen: Observed, steps: list[StepBody], book: PriceBook, reference: int, *, in_batch: bool) -> None:
+    """Split what some calls cost into the parts, against what one model would have."""
+    uncached = live = paid = 0
+    for step in steps:
+        without, with_caching, exact = _costs(step, book.both(step.model, "ledger"), in_batch=in_batch)
+        uncached, live, paid = uncached + without, live + with_caching, paid + step.cost
+        seen.tokens += _usage(step)
+        seen.estimated += not exact
+    seen.parts += Parts(reference, reference - uncached, uncached - live, live - paid)
 
 
 def _costs(step: StepBody, rates: BothRates, *, in_batch: bool) -> tuple[int, int, bool]:

@@ -9,7 +9,8 @@ from typing import Any
 from cascade.audit.controls import judge_id
 from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased
-from cascade.ledger.records import AuditRow, Batch, Content, OutcomeBody, RequestBody, StepBody, text_part
+from cascade.ledger.naming import text_part
+from cascade.ledger.records import AuditRow, Batch, Content, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
 

@@ -94,6 +94,24 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return told
 
 
+def test_planning_and_reviewing_are_overhead(books: Bookkeeper, tell: Tell) -> None:
+    """They answer no request: they are in the spend, in no cost per answer, and they count against the estimated saving."""
+    books.ask(NOW - DAY, "executor", [CENT], estimate=10 * CENT)
+    books.ask(NOW - DAY, "planner", [3 * CENT])
+    books.ask(NOW - DAY, "reviewer", [2 * CENT])
+    books.ask(NOW - DAY, "reviewer", [2 * CENT], rung=None, resolved=False, error="AllRungsFailed")
+    books.close()
+    found = json.loads(tell(as_json=True))
+    assert (found["requests"], found["answers"], found["steps"], found["planning_steps"]) == (1, 1, 1, 3)
+    assert (found["cost_usd"], found["planning_usd"], found["cost_per_answer_usd"]) == pytest.approx((0.08, 0.07, 0.01))
+    assert (found["saved"]["baseline_usd"], found["saved"]["cost_usd"]) == pytest.approx((0.1, 0.08))
+    text = tell()
+    assert "0.070000 of it for 3 calls that plan and review runs" in text
+    assert "what planned and reviewed runs is counted (0.070000 USD)" in text
+    with pytest.raises(ConfigurationError, match="assigned, role"):
+        tell(by="roles")
+
+
 def a_week(books: Bookkeeper) -> None:
     """Ten requests of this week: six of the ladder, of which two climb, one of them degraded and one without an answer."""
     for number in range(4):

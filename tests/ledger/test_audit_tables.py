@@ -16,9 +16,10 @@ import pytest
 
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Mark, Ratchet
 from cascade.ledger.gateway import Feedback, GatewayTables
+from cascade.ledger.naming import audit_id
 from cascade.ledger.opening import open_reader
 from cascade.ledger.postgres.store import PostgresStore
-from cascade.ledger.records import AuditRow, Batch, Content, OpenCall, SpendKey, audit_id
+from cascade.ledger.records import AuditRow, Batch, Content, OpenCall, SpendKey
 from cascade.ledger.sqlite import connection
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import LedgerDown, Store

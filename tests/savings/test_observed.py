@@ -94,9 +94,26 @@ def test_each_part_is_what_it_saves_by_hand(books: Books) -> None:
     assert (found.answered, found.batched, found.hits, found.estimated) == (3, 1, 1, 0)
 
 
+def test_what_plans_and_reviews_runs_and_what_is_made_again_is_paid_without_a_reference(books: Books) -> None:
+    """A subtask is one request of the baseline's, however often it is made; it would have been planned and reviewed by nobody."""
+    plain = asked(1_000, 100)
+    first = books.ask([("haiku", plain)], "executor")
+    beside = books.ask([("sonnet", plain)], "planner") + books.ask([("sonnet", plain)], "reviewer")
+    again = books.repeat([("sonnet", plain)])
+    found = seen(books)
+    assert found.parts.reference == 1_000 * 4_000 + 100 * 20_000
+    assert found.parts.paid == first + beside + again
+    assert (found.answered, found.requests, found.beside, found.beside_cost) == (1, 1, 3, beside + again)
+    assert (found.shipped, found.others) == ({"haiku": 1}, 0)
+
+
 _TOKENS = st.integers(1, 90_000)
 _USAGE = st.builds(Usage, _TOKENS, _TOKENS, st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000))
-_CLIMB = st.tuples(st.integers(1, 3), st.lists(_USAGE, min_size=3, max_size=3), st.sampled_from(["cascade", "batch"]))
+_CLIMB = st.tuples(
+    st.integers(1, 3),
+    st.lists(_USAGE, min_size=3, max_size=3),
+    st.sampled_from(["cascade", "batch", "executor", "planner"]),
+)
 
 
 @settings(max_examples=25)  # each has a ledger of its own
@@ -116,7 +133,7 @@ def test_the_parts_add_up_to_what_was_saved_and_the_rest_was_paid(
     used = [usage for count, usages, _ in climbs for usage in usages[:count]]
     assert found.tokens.prompt_tokens == sum(usage.prompt_tokens for usage in used)
     assert found.estimated == 0
-    if all(arm == "cascade" for *_, arm in climbs):
+    if all(arm != "batch" for *_, arm in climbs):
         assert found.parts.batches == 0
 
 

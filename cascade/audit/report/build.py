@@ -13,9 +13,9 @@ from cascade.audit.report.profit import Profit, profit_of
 from cascade.audit.report.texts import Texts
 from cascade.audit.report.thresholds import Alternative, alternatives_of
 from cascade.audit.routing import Routing, routing_of
+from cascade.core.arms import AUDITED_ARMS
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.trail import LADDER_ARMS
 from cascade.costs import Period, PeriodSums
 from cascade.ledger.audit import Mark, Sample
 
@@ -115,7 +115,7 @@ def report_of(policy: Policy, evidence: Evidence) -> AuditReport:
     disagreements = disagreements_of(evidence.samples, loss)
     last = max(uniform, key=lambda one: one.at).epoch if uniform else ""
     price = policy.audit.cost_of_error_usd if policy.audit is not None else None
-    requests = sum(row.requests for row in evidence.sums.traffic if row.arm in LADDER_ARMS)
+    requests = sum(row.requests for row in evidence.sums.traffic if row.arm in AUDITED_ARMS)
     return AuditReport(
         policy=policy.name,
         period=evidence.period,

@@ -19,7 +19,11 @@ def costs(  # noqa: PLR0913, PLR0917 - one for each option
         ),
     ] = "7d",
     by: Annotated[
-        str, typer.Option(help="The dimension to group by: task, rung, model, workflow, policy or day.")
+        str,
+        typer.Option(
+            help="The dimension to group by: task, rung, model, workflow, policy or day; of runs of plans, assigned (rung) or role, which"
+            " reads every entry of the period: slower."
+        ),
     ] = "task",
     policy: Annotated[
         str | None,

@@ -18,8 +18,11 @@ from cascade.cli.output import print_json
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy, Rung
 from cascade.core.prices import Rates
-from cascade.costs import BYS, LONGEST_REQUEST_S, By, Period, PeriodSums, caches, costs, read_since
+from cascade.costs import BYS, LONGEST_REQUEST_S, PLAN_BYS, By, Period, PeriodSums, caches, costs, read_since
+from cascade.costs.plans.roles import plan_costs
+from cascade.costs.plans.subtasks import runs_of
 from cascade.ledger.reading import reading
+from cascade.ledger.requests import gather
 from cascade.ledger.stores import Reader
 from cascade.policy.pricing import NoPrice, rates_of
 
@@ -43,8 +46,10 @@ class CostsOptions:
 
 def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
     """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, and LedgerError if the ledger cannot be read."""
-    if options.by not in BYS:
-        raise ConfigurationError(f"--by {options.by[:40]!r}: not a dimension (give one of {', '.join(BYS)})")
+    if options.by not in (*BYS, *PLAN_BYS):
+        raise ConfigurationError(
+            f"--by {options.by[:40]!r}: not a dimension (give one of {', '.join((*BYS, *PLAN_BYS))})"
+        )
     if options.as_csv and as_json:
         raise ConfigurationError("--csv, --json: give one of them, not both")
     period = read_since(options.since, now())
@@ -54,6 +59,9 @@ def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] 
         if options.cache:
             entries = reader.entries(since=period.since - LONGEST_REQUEST_S, until=period.until)
             report = replace(report, caches=caches(entries, period.since, _prices(loaded), name))
+        if options.by in PLAN_BYS:
+            runs = runs_of(gather(reader, period.since, period.until))
+            report = replace(report, plans=plan_costs(runs, "role" if options.by == "role" else "assigned", name))
     if options.as_csv:
         write_csv(report)
     elif as_json:
@@ -101,4 +109,5 @@ def _read(reader: Reader, options: CostsOptions, period: Period, policy: str | N
     if limit is not None:
         found = reader.large(limit, period.since, period.until, _MOST_LARGE + 1)
         large = Large(limit, tuple(found[:_MOST_LARGE]), more=len(found) > _MOST_LARGE)
-    return CostsReport(costs(now, before, cast("By", options.by)), period, reader.where, policy, large)
+    by = "task" if options.by in PLAN_BYS else cast("By", options.by)
+    return CostsReport(costs(now, before, by), period, reader.where, policy, large)

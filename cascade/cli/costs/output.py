@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cascade.cli.costs.caches import cache_fields, show_caches
+from cascade.cli.costs.figures import in_usd, money, percent
+from cascade.cli.costs.plans import PLAN_COLUMNS, plan_rows, show_plans
 from cascade.cli.output import stdout, table, usd
-from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
+from cascade.core.arms import PLAN_ARMS
+from cascade.costs import Caches, Costs, Interval, Line, Period, Saving
+from cascade.costs.plans.roles import PlanCosts
 from cascade.ledger.records import AUXILIARY
 
 __all__ = ["CostsReport", "Large", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
@@ -21,9 +26,12 @@ _LISTED: Final = 10
 _APART: Final[Mapping[str, Callable[[Line], int]]] = {
     "shadow steps": lambda line: line.shadow_steps,
     "audit steps": lambda line: line.audit_steps,
+    "planning calls": lambda line: line.planning_steps,
     "reviews": lambda line: line.reviews,
 }
 """Calls whose answers are returned to nobody: a column each, where there are any."""
+_UNASKED: Final = {"shadow", "audit", *PLAN_ARMS}
+"""The arms of such calls: they have no requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class CostsReport:
-    """The figures to print. `where`: the ledger; `policy`: the only policy counted, None for all; `caches`: with --cache."""
+    """The figures to print. `where`: the ledger; `policy`: the only policy counted, None for all; `caches`: with --cache; `plans`: with --by assigned or role, in the place of the lines."""
 
     costs: Costs
     period: Period
@@ -45,6 +53,7 @@ class CostsReport:
     policy: str | None
     large: Large | None
     caches: Caches | None = None
+    plans: PlanCosts | None = None
 
 
 def report_fields(report: CostsReport) -> dict[str, Any]:
@@ -58,9 +67,10 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
         "before_since": _iso(period.before.since),
         "ledger": report.where,
         "policy": report.policy,
-        "by": found.by,
+        "by": found.by if report.plans is None else report.plans.by,
         **_line_fields(found.total),
-        "lines": [{found.by: line.name, **_line_fields(line)} for line in found.lines],
+        "lines": [{found.by: line.name, **_line_fields(line)} for line in found.lines] if report.plans is None
+        else list(plan_rows(report.plans)),
         "arms": [{"arm": line.name, **_line_fields(line)} for line in found.arms],
         "rungs": {
             line.name: {
@@ -76,57 +86,43 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
         "workflows": None if head is None else {
             "of": head.of,
             "share": head.share,
-            "top": [{"workflow": line.name, "cost_usd": _usd(line.cost), "share": line.share} for line in head.lines],
+            "top": [{"workflow": line.name, "cost_usd": in_usd(line.cost), "share": line.share} for line in head.lines],
         },
         "saved": None if found.saving is None else saving_fields(found.saving),
         "saved_by_policy": [saving_fields(one) for one in found.savings],
         "large": None if large is None else {
-            "call_usd": _usd(large.limit),
-            "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
+            "call_usd": in_usd(large.limit),
+            "requests": [{"request": request, "cost_usd": in_usd(cost)} for request, cost in large.requests],
             "more": large.more,
         },
         "response_cache": None if found.response_cache is None else {
             "hits": found.response_cache.hits,
             "misses": found.response_cache.misses,
             "hit_rate": found.response_cache.rate,
-            "saved_usd": _usd(found.response_cache.saved),
+            "saved_usd": in_usd(found.response_cache.saved),
         },
         "cache": None if report.caches is None else {
-            **_cache_fields(report.caches.total),
-            "rungs": {line.rung: _cache_fields(line) for line in report.caches.lines},
+            **cache_fields(report.caches.total),
+            "rungs": {line.rung: cache_fields(line) for line in report.caches.lines},
             "estimated_calls": report.caches.estimated,
             "unpriced_calls": report.caches.unpriced,
         },
     }  # fmt: skip
 
 
-def _cache_fields(line: CacheLine) -> dict[str, Any]:
-    return {
-        "written_5m_tokens": line.written_5m,
-        "written_1h_tokens": line.written_1h,
-        "written_usd": _usd(line.written_cost),
-        "written_after_climb_tokens": line.cold,
-        "written_after_climb_usd": _usd(line.cold_cost),
-        "read_tokens": line.read,
-        "read_usd": _usd(line.read_cost),
-        "hit_rate": line.hit_rate,
-        "write_premium_usd": _usd(line.premium),
-        "read_saving_usd": _usd(line.spared),
-        "saved_usd": _usd(line.saved),
-    }
-
-
 def _line_fields(line: Line) -> dict[str, Any]:
     return {
-        "cost_usd": _usd(line.cost),
-        "cost_usd_before": _usd(line.cost_before),
+        "cost_usd": in_usd(line.cost),
+        "cost_usd_before": in_usd(line.cost_before),
         "share": line.share,
-        "shadow_usd": _usd(line.shadow),
-        "audit_usd": _usd(line.audit),
-        "review_usd": _usd(line.review),
+        "shadow_usd": in_usd(line.shadow),
+        "audit_usd": in_usd(line.audit),
+        "planning_usd": in_usd(line.planning),
+        "review_usd": in_usd(line.review),
         "steps": line.steps,
         "shadow_steps": line.shadow_steps,
         "audit_steps": line.audit_steps,
+        "planning_steps": line.planning_steps,
         "reviews": line.reviews,
         "errors": line.errors,
         "input_tokens": line.input,
@@ -134,8 +130,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "requests": line.requests,
         "answers": line.answers,
         "resolved": line.resolved,
-        "cost_per_answer_usd": _usd(line.cost_per_answer),
-        "cost_per_resolved_usd": _usd(line.cost_per_resolved),
+        "cost_per_answer_usd": in_usd(line.cost_per_answer),
+        "cost_per_resolved_usd": in_usd(line.cost_per_resolved),
         "escalated": line.escalated,
         "escalated_of": line.climbs,
         "escalation_rate": line.escalation,
@@ -149,12 +145,12 @@ def saving_fields(saving: Saving) -> dict[str, Any]:
     return {
         "policy": saving.policy,
         "basis": saving.basis,
-        "saved_usd": _usd(saving.saved),
+        "saved_usd": in_usd(saving.saved),
         "saved_usd_ci95": _ends(saving.interval, 1e9),
         "relative": saving.relative,
         "relative_ci95": _ends(saving.relative_interval, 1),
-        "baseline_usd": _usd(saving.baseline),
-        "cost_usd": _usd(saving.cost),
+        "baseline_usd": in_usd(saving.baseline),
+        "cost_usd": in_usd(saving.cost),
         "requests": saving.requests,
         "holdout_requests": saving.holdout,
         "estimated_requests": saving.requests if saving.basis == "estimate" else 0,
@@ -165,6 +161,11 @@ def saving_fields(saving: Saving) -> dict[str, Any]:
 def write_csv(report: CostsReport) -> None:
     """Write the table of the chosen dimension, one row per name; unknown values are empty."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    if report.plans is not None:
+        lines = [*plan_rows(report.plans)]
+        writer.writerow(PLAN_COLUMNS[report.plans.by])
+        writer.writerows(["" if value is None else value for value in row.values()] for row in lines)
+        return
     rows = [{report.costs.by: line.name, **_line_fields(line)} for line in report.costs.lines]
     writer.writerow([report.costs.by, *_line_fields(report.costs.total)])
     writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
@@ -183,7 +184,10 @@ def show_report(report: CostsReport) -> None:
     _show_saving(found)
     _show_response_cache(found)
     stdout.print()
-    _show_lines(found)
+    if report.plans is None:
+        _show_lines(found)
+    else:
+        show_plans(report.plans)
     if len(found.arms) > 1 or any(line.name != "cascade" for line in found.arms):
         stdout.print()
         _show_arms(found.arms)
@@ -192,32 +196,33 @@ def show_report(report: CostsReport) -> None:
         _show_rungs(found.rungs)
     head = found.workflows
     if head is not None and head.of > 1:
-        names = ", ".join(f"{line.name} {_percent(line.share)}" for line in head.lines)
+        names = ", ".join(f"{line.name} {percent(line.share)}" for line in head.lines)
         stdout.print(
-            f"\n{len(head.lines)} of {head.of} workflows account for {_percent(head.share)} of the spend: {names}"
+            f"\n{len(head.lines)} of {head.of} workflows account for {percent(head.share)} of the spend: {names}"
         )
     if report.large is not None:
         _show_large(report.large, report.policy)
     if report.caches is not None:
         stdout.print()
-        _show_caches(report.caches)
+        show_caches(report.caches)
 
 
 def _show_total(total: Line, reviewers: Sequence[str]) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
     for cost, steps, what in (
-        (total.shadow, total.shadow_steps, "shadow"),
-        (total.audit, total.audit_steps, "audit"),
+        (total.shadow, total.shadow_steps, "shadow steps"),
+        (total.audit, total.audit_steps, "audit steps"),
+        (total.planning, total.planning_steps, "calls that plan and review runs"),
     ):
         if cost:
-            notes.append(f"{usd(cost)} of it for {steps} {what} steps")
+            notes.append(f"{usd(cost)} of it for {steps} {what}")
     if total.reviews:
         count = "1 review" if total.reviews == 1 else f"{total.reviews} reviews"
         notes.append(f"{usd(total.review)} of it for {count} (by {' and '.join(reviewers)})")
     stdout.print(f"spend       {usd(total.cost)} USD" + (f" ({'; '.join(notes)})" if notes else ""))
     stdout.print(f"requests    {total.requests}, {total.answers} answered, {total.resolved} resolved")
     stdout.print(
-        f"an answer   {_money(total.cost_per_answer)} USD, a resolved request {_money(total.cost_per_resolved)} USD"
+        f"an answer   {money(total.cost_per_answer)} USD, a resolved request {money(total.cost_per_resolved)} USD"
     )
     if total.climbs:
         stdout.print(f"escalated   {_escalated(total)} answered requests{_points(total)}")
@@ -241,7 +246,7 @@ def _show_response_cache(found: Costs) -> None:
     if cache is not None:
         asked = cache.hits + cache.misses
         stdout.print(
-            f"answered    {cache.hits} of {asked} requests ({_percent(cache.rate)}) again from the response cache, which saved"
+            f"answered    {cache.hits} of {asked} requests ({percent(cache.rate)}) again from the response cache, which saved"
             f" {usd(cache.saved)} USD (not counted above)"
         )
 
@@ -250,13 +255,13 @@ def saved_text(saving: Saving) -> str:
     """A saving in words, with its basis."""
     if not saving.requests:
         return "not known: no answered request to compare"
-    share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
+    share = f", {percent(saving.relative)}" if saving.relative is not None else ""
     if saving.interval is None or saving.relative_interval is None:
-        return f"{_money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.requests} requests)"
-    money, part = saving.interval, saving.relative_interval
+        return f"{money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.requests} requests)"
+    saved, part = saving.interval, saving.relative_interval
     return (
-        f"{_money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held-out requests; at 95 %"
-        f" {_money(money.low)} to {_money(money.high)} USD, {_percent(part.low)} to {_percent(part.high)}"
+        f"{money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held-out requests; at 95 %"
+        f" {money(saved.low)} to {money(saved.high)} USD, {percent(part.low)} to {percent(part.high)}"
     )
 
 
@@ -275,10 +280,10 @@ def _show_lines(found: Costs) -> None:
     )
     most = max((line.cost for line in lines), default=0)
     for line in lines:
-        own = (str(line.requests), _money(line.cost_per_resolved)) if by_request else (str(line.steps),)
+        own = (str(line.requests), money(line.cost_per_resolved)) if by_request else (str(line.steps),)
         more = [str(_APART[name](line)) for name in apart]
         shown.add_row(
-            line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, _escalated(line),
+            line.name, _bar(line.cost, most), usd(line.cost), percent(line.share), *own, _escalated(line),
             str(line.errors), *more,
         )  # fmt: skip
     stdout.print(shown)
@@ -288,8 +293,8 @@ def _show_arms(arms: Sequence[Line]) -> None:
     columns = ("requests", "resolved", "USD", "USD/answer")
     shown = table("arm", *columns, title="by arm", right=columns)
     for line in arms:
-        own = ("", "") if line.name in ("shadow", "audit") else (str(line.requests), str(line.resolved))
-        shown.add_row(line.name, *own, usd(line.cost), _money(line.cost_per_answer))
+        own = ("", "") if line.name in _UNASKED else (str(line.requests), str(line.resolved))
+        shown.add_row(line.name, *own, usd(line.cost), money(line.cost_per_answer))
     stdout.print(shown)
 
 
@@ -297,7 +302,7 @@ def _show_rungs(rungs: Sequence[Line]) -> None:
     columns = ("escalated", "errors", "before", "change")
     shown = table("rung", *columns, title="escalated, by rung (errors apart)", right=columns)
     for line in rungs:
-        before = "" if line.escalation_before is None else _percent(line.escalation_before)
+        before = "" if line.escalation_before is None else percent(line.escalation_before)
         change = "" if line.escalation_change is None else f"{line.escalation_change:+.1f} points"
         climbs = "" if line.name.startswith(AUXILIARY) else _escalated(line)  # such a call decides nothing
         shown.add_row(line.name, climbs, str(line.errors), before, change)
@@ -312,67 +317,15 @@ def _show_large(large: Large, policy: str | None) -> None:
         stdout.print(f"  {request}  {usd(cost)}")
 
 
-def _show_caches(found: Caches) -> None:
-    if not found.lines:
-        stdout.print("no prompt cache was written or read in this period")
-        return
-    columns = ("written", "USD", "after a climb", "USD", "read", "USD", "hit rate", "saved USD")
-    shown = table("rung", *columns, title="prompt caches, by rung (tokens)", right=columns)
-    for line in (*found.lines, *((found.total,) if len(found.lines) > 1 else ())):
-        money = (usd(line.written_cost), usd(line.cold_cost), usd(line.read_cost))
-        counts = (f"{line.written:,}", f"{line.cold:,}", f"{line.read:,}")
-        worth = ("" if line.hit_rate is None else _percent(line.hit_rate), _money(line.saved))
-        shown.add_row(line.rung or "all", *(text for pair in zip(counts, money, strict=True) for text in pair), *worth)
-    stdout.print(shown)
-    stdout.print("hit rate: tokens read / (read + written); saved: against the same tokens without a cache")
-    for text in _losses(found):
-        stdout.print(text)
-    for count, what in (
-        (found.estimated, "calls whose money is an estimate, since tokens or prices are not exactly those of the bill"),
-        (found.unpriced, "calls of models without a price, of which only the tokens are counted"),
-    ):
-        if count:
-            stdout.print(f"{what}: {count}")
-
-
-def _losses(found: Caches) -> Iterator[str]:
-    """Where prompt caching loses money, and what to do."""
-    for line in found.lines:
-        if line.saved < 0:
-            yield (
-                f"prompt caching loses money at {line.rung}: writes cost {usd(line.premium)} USD more than uncached tokens, reads"
-                f" saved {usd(line.spared)} USD, {usd(-line.saved)} USD lost"
-            )
-    total = found.total
-    if total.saved < 0:
-        yield (
-            f"together it loses {usd(-total.saved)} USD: set `prompt_cache: off`, and remove cache_control where callers set it"
-        )
-    elif any(line.saved < 0 for line in found.lines):
-        yield f"together it saves {usd(total.saved)} USD: keep it on"
-
-
 def _bar(value: int, most: int) -> str:
     """A bar in eighths of a column; any value above 0 is visible."""
     eighths = max(1, round(value / most * _BAR * 8)) if value and most else 0
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _usd(nano: float | None) -> float | None:
-    return None if nano is None else nano / 1e9
-
-
-def _money(nano: float | None) -> str:
-    return "-" if nano is None else f"{nano / 1e9:.6f}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %")
-
-
 def _escalated(line: Line) -> str:
     """Such as "2 of 5 (40.0 %)"; empty if nothing was counted."""
-    return "" if line.escalation is None else f"{line.escalated} of {line.climbs} ({_percent(line.escalation)})"
+    return "" if line.escalation is None else f"{line.escalated} of {line.climbs} ({percent(line.escalation)})"
 
 
 def _points(line: Line) -> str:

@@ -12,6 +12,7 @@ from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.cli.policy.audit import audit_fields, audit_notes, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
+from cascade.cli.policy.hints import hint_notes
 from cascade.cli.policy.prompts import roles_shown
 from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
@@ -62,7 +63,11 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             hint="calibrate again, put back what was certified, or remove the key",
         )
     ladder, not_checked, notes = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy), notes_of(policy)
-    notes += (*idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks))), *audit_notes(policy))
+    notes += (
+        *idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks))),
+        *audit_notes(policy),
+        *hint_notes(policy),
+    )
     if as_json:
         fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
         print_json({**fields, "not_checked": not_checked, "notes": notes})

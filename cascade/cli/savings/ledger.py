@@ -59,6 +59,7 @@ def report_fields(report: LedgerReport) -> dict[str, Any]:
             "without_estimate": seen.unknown,
             "other_policies_or_arms": seen.others,
         },
+        "beside_requests": {"count": seen.beside, "cost_usd": seen.beside_cost / _NANO},
         "estimated_calls": seen.estimated,
         "notes": list(_notes(report)),
     }
@@ -122,6 +123,9 @@ def _notes(report: LedgerReport) -> Iterator[str]:
         yield f"prompt caching costs {lost} USD more than it saves: what is written is not read often enough"
     if seen.parts.climbing < 0:
         yield "climbing costs more than the baseline alone would have: see `cascade calibrate`"
+    if seen.beside:
+        cost = usd_text(Fraction(seen.beside_cost))
+        yield f"{seen.beside:,} calls that planned and reviewed runs, and climbs that repeated a subtask, cost {cost} USD, which is counted"
     if seen.unanswered:
         cost = usd_text(Fraction(seen.unanswered_cost))
         yield f"{seen.unanswered:,} failed or abstained requests are not counted (they cost {cost} USD)"

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PLAN_ARMS", "Part", "Role"]
+__all__ = ["Part", "Role"]
 
 Role = Literal["planner", "executor", "reviewer"]
-
-PLAN_ARMS: frozenset[str] = frozenset({"planner", "reviewer"})
-"""The arms of calls that answer no request: they plan and review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +16,8 @@ class Part:
 
     `run`: the run's id. `subtask`: its id, "" for the planner and for control items. `kind`: the subtask's task. `assigned`: the rung that
     the plan assigns. `attempt`: of this subtask, from 0. `rung`: who plans or reviews; "" for an executor, which climbs. `control`: of a
-    control item of the reviewer, what is known of the result that it reads.
+    control item of the reviewer, what is known of the result that it reads. `planned_in`: of an executor, the version of the words that its plan
+    was made in; "" if a person made it.
     """
 
     run: str
@@ -30,3 +28,4 @@ class Part:
     attempt: int = 0
     rung: str = ""
     control: Literal["right", "wrong"] | None = None
+    planned_in: str = ""

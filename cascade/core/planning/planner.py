@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cascade.core.messages import Block, Request
+from cascade.core.planning.executor import executor_version
 from cascade.core.planning.graph import CompileSchema, Plan, plan_faults, plan_of
-from cascade.core.policy import OTHER, Policy
+from cascade.core.planning.hints import hints_block, read_hints, stale_roles
+from cascade.core.planning.reviewer import reviewer_version
+from cascade.core.policy import OTHER, Policy, Task
 from cascade.core.prices import Rates
 from cascade.core.prompts import planner as words
 from cascade.core.prompts import version_of
+from cascade.core.text.tampering import FLAG as TAMPERING
 from cascade.core.trail import Answer
 
-__all__ = ["Broken", "planner_request", "planner_version", "read_plan"]
+__all__ = ["Broken", "planner_request", "planner_version", "read_plan", "stale_hints"]
 
 _BEGINNING = 600  # characters of an input that are shown
 _BEGINNINGS = 12_000  # of all inputs together
@@ -41,6 +45,22 @@ def planner_version(policy: Policy) -> str:
     return words.VERSION if own is None else version_of(own, words.VERSION)
 
 
+def stale_hints(policy: Policy) -> tuple[str, ...]:
+    """The roles whose words have changed since the policy's hints were made: then the planner is not told them. Empty without hints."""
+    if policy.plan is None or policy.plan.hints is None:
+        return ()
+    versions = {
+        "planner": planner_version(policy), "executor": executor_version(policy), "reviewer": reviewer_version(policy)
+    }  # fmt: skip
+    return stale_roles(read_hints(policy.plan.hints), versions)
+
+
+def _hints_told(policy: Policy) -> str:
+    """What the planner is told of how its earlier assignments have fared; "" if nothing."""
+    hints = policy.plan.hints if policy.plan is not None else None
+    return "" if hints is None or stale_hints(policy) else hints_block(read_hints(hints))
+
+
 def planner_request(
     goal: str,
     inputs: Mapping[str, str],
@@ -59,7 +79,7 @@ def planner_request(
     assert planning is not None
     rungs, kinds = (
         [rung.rung for rung in policy.ladder],
-        [*(task.name for task in policy.tasks if task.name != OTHER), OTHER],
+        [*(task.name for task in policy.tasks if task.name != OTHER and not _is_alarm(task)), OTHER],
     )
     asked: dict[str, Any] = {"goal": goal, "inputs": list(_shown(inputs))}
     frame = words.FRAME.format(
@@ -68,8 +88,8 @@ def planner_request(
         kinds=_listed(_kinds_of(policy, kinds)),
     )
     system = [planning.prompts.planner or words.RULES, frame]
-    if planning.hints:
-        system.append(planning.hints)
+    if told := _hints_told(policy):
+        system.append(told)
     turns: list[Block] = [{"role": "user", "content": json.dumps(asked, ensure_ascii=False, indent=1)}]
     if broken is not None:
         faults = [fault[:_LONGEST_FAULT] for fault in broken.faults[:_MOST_FAULTS]]
@@ -101,6 +121,11 @@ def _rungs_of(policy: Policy, rates: Sequence[Rates]) -> Iterator[dict[str, Any]
     for number, rung in enumerate(policy.ladder):
         price = {"price": round(rates[number].tiers[0][1].output / first, 1)} if first else {}
         yield {"rung": rung.rung, "model": rung.model, **price}
+
+
+def _is_alarm(task: Task) -> bool:
+    """Whether it is no kind of work, but tells that a text dictates its own verdict."""
+    return task.when is not None and task.when.flag == TAMPERING
 
 
 def _kinds_of(policy: Policy, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,8 @@ class Planning(Frozen):
     review_high: Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
     """The share of the results which their executor is sure of that are reviewed. The others are, always."""
     hints: Text | None = None
-    """In a file: the name of a file beside the policy, written by `cascade plan hints`. In code: its text. The planner is told it."""
+    """In a file: the name of a file beside the policy, written by `cascade plan hints`. In code: `Hints.to_text()`. The planner is told them as long as
+    they are of the words in force."""
     prompts: PlanPrompts = PlanPrompts()
 
 

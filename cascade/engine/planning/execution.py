@@ -236,7 +236,7 @@ class Execution:
             return Part(run_id, "reviewer", rung=reviewer, control="right" if work.item.is_right else "wrong")
         one = work.subtask
         if isinstance(work, Execute):
-            return Part(run_id, "executor", one.id, one.kind, one.rung, work.attempt)
+            return Part(run_id, "executor", one.id, one.kind, one.rung, work.attempt, planned_in=self.terms.plan.prompt)
         return Part(run_id, "reviewer", one.id, one.kind, one.rung, work.attempt, reviewer)
 
     def _request(self, work: Work) -> Request:

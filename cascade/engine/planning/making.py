@@ -10,7 +10,7 @@ from cascade.budgets.allowance import Allowance, RunAllowance
 from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
 from cascade.core.planning.graph import Plan, faults_text, plan_faults, plan_of
 from cascade.core.planning.part import Part
-from cascade.core.planning.planner import Broken, planner_request, read_plan
+from cascade.core.planning.planner import Broken, planner_request, read_plan, stale_hints
 from cascade.core.policy.planning import Planning
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, new_id
@@ -18,6 +18,7 @@ from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.options import PlanOptions, RunArguments, read_goal, read_options, require_planning
 from cascade.engine.runtime import Runtime
 from cascade.hooks import Ended, cost_of_end
+from cascade.logs import log_event
 
 if TYPE_CHECKING:
     from cascade.engine.drivers import AsyncCascade, Cascade
@@ -121,6 +122,9 @@ class Making:
         left = None if self._ends_at is None else self._ends_at - runtime.options.clock()
         if left is not None and left <= 0:
             raise DeadlineExceeded(f"the deadline of {self._given.deadline_s} s passed before there was a plan")
+        if not self._ids and (stale := stale_hints(runtime.policy)):
+            hint = "make them again with `cascade plan hints`: the planner is not told them"
+            log_event("warning", "plan_hints_stale", policy=runtime.policy.name, changed=list(stale), hint=hint)
         self._ids.append(request_id)
         self._allowance = self._money.of("planner", request_id)
         request = planner_request(

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade.ledger.records import AuditRow, Batch, storable
+from cascade.ledger.naming import storable
+from cascade.ledger.records import AuditRow, Batch
 
 __all__ = [
     "ADD_CALLS", "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SAMPLES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SETTLE_CALLS", "SPEND", "SPEND_SUMS", "TRAFFIC",

@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from cascade.ledger.metadata import matches
+from cascade.ledger.naming import audit_id
 from cascade.ledger.postgres import rows
 from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
 from cascade.ledger.postgres.schema import SCHEMA
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, audit_id
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry
 from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown
 from cascade.ledger.sums import by_days, parts_of
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from cascade.ledger.metadata import matches
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, audit_id
+from cascade.ledger.naming import audit_id
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
 from cascade.ledger.sqlite import rows
 from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
 from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, NoLedger

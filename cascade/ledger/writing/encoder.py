@@ -18,6 +18,7 @@ from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
+from cascade.ledger.naming import handed_part, storable, text_part
 from cascade.ledger.records import (
     ASKED_PART,
     NO_SLOT,
@@ -32,9 +33,6 @@ from cascade.ledger.records import (
     Row,
     StepBody,
     VoteBody,
-    handed_part,
-    storable,
-    text_part,
 )
 from cascade.ledger.writing.request_parts import plan_body, prompts_in
 

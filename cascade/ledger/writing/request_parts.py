@@ -5,9 +5,12 @@ from __future__ import annotations
 from cascade.core.planning.decisions import versions_told
 from cascade.core.planning.part import Part
 from cascade.hooks import Begun
-from cascade.ledger.records import PlanBody, storable
+from cascade.ledger.naming import storable
+from cascade.ledger.records import PlanBody
 
 __all__ = ["plan_body", "prompts_in"]
+
+_LONGEST_VERSION = 64  # of what a plan file says of its planner's words
 
 
 def prompts_in(begun: Begun) -> dict[str, str]:
@@ -15,9 +18,10 @@ def prompts_in(begun: Begun) -> dict[str, str]:
     if begun.prompts is not None:
         return begun.prompts
     found = begun.plan.prompts_for(begun.task, begun.request)
-    own = begun.plan.plan_prompts.get(begun.part.role) if begun.part is not None else None
-    if begun.part is not None and own is not None:
-        found = {begun.part.role: own, **found}
+    if (part := begun.part) is not None:
+        planned_in = storable(part.planned_in[:_LONGEST_VERSION])
+        own = {"planner": planned_in, part.role: begun.plan.plan_prompts.get(part.role, "")}
+        found = {**{role: version for role, version in own.items() if version}, **found}
     told = versions_told(begun.request)
     return {**found, **told} if told else found
 

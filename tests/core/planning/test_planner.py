@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.core.messages import Request
+from cascade.core.planning.hints import HintRow, Hints, hints_block
 from cascade.core.planning.planner import Broken, planner_request, planner_version, read_plan
 from cascade.core.policy import Policy
 from cascade.core.prompts.planner import RULES, VERSION
@@ -129,13 +130,19 @@ def test_the_api_can_enforce_the_form() -> None:
     assert (one["rung"]["enum"], one["task"]["enum"]) == (["r0", "r1", "r2"], ["extract", "other"])
 
 
+HINTS = Hints(
+    version=1, policy="fleet", made="2026-11-29", limit=0.25,
+    rows=(HintRow(task="extract", rung="r0", subtasks=10, failed=7, interval=(0.35, 0.93), advice="r1"),),
+)  # fmt: skip
+
+
 def test_the_policys_own_words_take_the_place_of_the_rules() -> None:
     """And have a version of their own; hints are told besides."""
-    own = policy(prompts={"planner": "Plan well."}, hints="extract: r1 failed in 3 of 10.")
+    own = policy(prompts={"planner": "Plan well."}, hints=HINTS.to_text())
     rules, frame, hints = system(planner_request("goal", {}, own))
     assert rules == "Plan well."
     assert "The plan is one JSON object" in frame
-    assert "r1 failed in 3 of 10" in hints
+    assert hints == hints_block(HINTS)
     assert system(planner_request("goal", {}, policy()))[0] == RULES
     assert planner_version(policy()) == VERSION != planner_version(own)
 

@@ -1,0 +1,1 @@
+"""`cascade plan`: how assigned rungs have fared, and hints for the planner."""
