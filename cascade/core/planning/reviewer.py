@@ -41,7 +41,7 @@ def _own_words(policy: Policy) -> str | None:
 
 
 def reviewer_id(policy: Policy) -> str:
-    """The name under which a reviewer's control items are kept. Another model, other settings or other words are another reviewer.
+    """The name under which a reviewer's control items are kept. Another model or endpoint, other settings or other words are another reviewer.
 
     Raises ValueError for a policy without `plan`.
     """
@@ -49,7 +49,8 @@ def reviewer_id(policy: Policy) -> str:
         raise ValueError("a policy without `plan` has no reviewer")
     name = policy.plan.reviewer
     rung = next(one for one in policy.ladder if one.rung == name)
-    version = version_of(rung.model, rung.effort, repr(rung.thinking), reviewer_version(policy))
+    asked = (rung.model, rung.base_url, rung.provider, rung.effort, repr(rung.thinking))
+    version = version_of(*asked, reviewer_version(policy))
     return f"reviewer:{name}#{version}"
 
 

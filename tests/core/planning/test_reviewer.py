@@ -108,7 +108,7 @@ def test_a_control_item_looks_like_any_other_result(own: str | None, decided: st
         )  # fmt: skip
 
 
-def test_another_model_effort_or_words_are_another_reviewer_and_nothing_else_is() -> None:
+def test_another_model_endpoint_effort_or_words_are_another_reviewer_and_nothing_else_is() -> None:
     """So their control items start anew."""
     first = reviewer_id(planning())
     assert first.startswith("reviewer:r1#")
@@ -116,6 +116,10 @@ def test_another_model_effort_or_words_are_another_reviewer_and_nothing_else_is(
     assert reviewer_id(planning(prompts={"reviewer": "Read it twice."})) != first
     other = policy_of(0.8, 0.8, models=("model-0", "another"), plan={"planner": "r1", "reviewer": "r1"})
     assert reviewer_id(other) != first
+    rungs = [rung.model_dump(exclude_unset=True) for rung in planning().ladder]
+    for more in ({"effort": "low"}, {"base_url": "http://127.0.0.1:8000"}, {"provider": "openai"}):
+        changed = {**planning().model_dump(exclude_unset=True), "ladder": [rungs[0], rungs[1] | more, *rungs[2:]]}
+        assert reviewer_id(Policy.model_validate(changed)) != first
 
 
 def reviewed(*outcomes: Any, **more: Any) -> PlanReview:
