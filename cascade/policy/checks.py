@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from cascade.core.bound_policy import BoundCheck
 from cascade.core.errors import MissingExtra, PolicyError, RequestError
@@ -17,6 +17,7 @@ from cascade.core.policy import Check
 from cascade.core.text.parsing import is_visible
 from cascade.core.verification import Verifier
 from cascade.policy.patterns import compile_exact
+from cascade.policy.schema_size import expanded_size
 
 __all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "compile_schema", "schema_check", "unusable_command"]
 
@@ -137,9 +138,13 @@ def compile_schema(schema: object, what: str = "a request with tools") -> Callab
         raise ValueError("it must be a JSON schema, an object")  # noqa: TRY004 - the caller's data, not a bug
     try:
         written = json.dumps(schema, sort_keys=True)
-        size = _expanded_size(json.loads(written))
+        plain = json.loads(written)
     except (ValueError, TypeError, RecursionError):
         raise ValueError("it is not JSON") from None
+    try:
+        size = expanded_size(plain)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if size > _MOST_PARTS:
         raise ValueError(f"with its references it has more than {_MOST_PARTS} parts, which take too long to test")
     return (_compiled if len(written) <= _LONGEST_KEPT else _compiled.__wrapped__)(written, what)
@@ -153,31 +158,6 @@ def schema_check(schema: Mapping[str, Any]) -> CallerCheck:
         return is_valid(json.loads(text))
 
     return result_schema
-
-
-def _expanded_size(schema: dict[str, Any]) -> int:
-    """How many parts a schema has, those that a reference repeats counted each time. A part within itself counts once."""
-    sizes: dict[str, int] = {}
-
-    def size(part: Any) -> int:
-        if isinstance(part, list):
-            return sum(map(size, cast("list[Any]", part)))
-        if not isinstance(part, dict):
-            return 0
-        node = cast("dict[str, Any]", part)
-        reference = node.get("$ref")
-        return 1 + sum(map(size, node.values())) + (referred(reference) if isinstance(reference, str) else 0)
-
-    def referred(reference: str) -> int:
-        if reference not in sizes:
-            sizes[reference] = 0  # while it is being counted, and for one within itself
-            found: Any = schema
-            for name in reference.removeprefix("#").strip("/").split("/"):
-                found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None
-            sizes[reference] = size(found) if found is not schema else 0
-        return sizes[reference]
-
-    return size(schema)
 
 
 @lru_cache(maxsize=1024)

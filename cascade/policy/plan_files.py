@@ -53,8 +53,11 @@ def _told(fault: Fault, root: Node, where: str) -> str:
 
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan as YAML: `load_plan` gives an equal one. Raises ConfigurationError if the file cannot be written."""
+    written = dump_plan(plan).encode()
+    if len(written) > _MOST_BYTES:
+        raise ConfigurationError(f"{path}: cannot be written: the plan is larger than 1 MB (give long texts as inputs)")
     try:
-        Path(path).write_bytes(dump_plan(plan).encode())
+        Path(path).write_bytes(written)
     except OSError as problem:
         raise ConfigurationError(f"{path}: cannot be written: {problem.strerror} (give another path)") from None
 
@@ -67,7 +70,10 @@ def dump_plan(plan: Plan) -> str:
 
 
 class _Representer(yaml.representer.SafeRepresenter):
-    """Long texts as literal blocks, lists of names in one line."""
+    """Long texts as literal blocks, lists of names in one line. What two subtasks share is written out in both: a plan has no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML calls it
+        return True
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
         node: Any = super().represent_sequence(tag, sequence, flow_style)  # pyright: ignore

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 
 from cascade import ConfigurationError, load_plan, save_plan
-from cascade.core.planning.graph import Plan, Subtask
+from cascade.core.planning.graph import Plan, Subtask, graph_faults
 from cascade.policy.plan_files import dump_plan, parse_plan
 from tests.core.planning.plans import plans
 
@@ -101,3 +102,35 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
             load_plan(path)
     with pytest.raises(ConfigurationError, match="cannot be written"):
         save_plan(PLAN, tmp_path)
+
+
+def test_a_schema_that_two_subtasks_share_is_written_out_in_both() -> None:
+    """Aliases are refused when a plan is read."""
+    names: dict[str, Any] = {"type": "object", "properties": {"names": {"type": "array"}}, "required": ["names"]}
+    plan = Plan("g", (Subtask("a", "x", schema=names), Subtask("b", "y", schema=names)))
+    assert parse_plan(dump_plan(plan)) == plan
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    """A file that is larger than plan files may be."""
+    with pytest.raises(ConfigurationError, match="larger than 1 MB"):
+        save_plan(Plan("g", (Subtask("a", "x" * 1_000_000),)), tmp_path / "plan.yaml")
+    assert not list(tmp_path.iterdir())
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A schema of so many nested mappings."""
+    schema: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        schema = {"items": schema}
+    return schema
+
+
+def test_every_valid_plan_can_be_read_again() -> None:
+    """The deepest schema that a plan may have is not too deep for a file, and a deeper one is a fault of the plan."""
+    deepest, deeper = (Plan("g", (Subtask("a", "x", schema=nested(depth)),)) for depth in (30, 31))
+    assert list(graph_faults(deepest)) == []
+    assert parse_plan(dump_plan(deepest)) == deepest
+    assert [str(one) for one in graph_faults(deeper)] == [
+        "subtask 'a': its schema is nested too deeply (use definitions and $ref)"
+    ]

@@ -14,6 +14,8 @@ from cascade.cli.run.page import costs_by_rung, render_page, write_page
 from cascade.cli.run.picture import draw, fate, rungs_of
 from cascade.core.errors import ConfigurationError
 from cascade.core.planning.graph import Plan, Subtask
+from cascade.core.planning.result import Attempt, PlanReview, Result, ReviewerStanding, SubtaskResult
+from cascade.core.prepared import Assessment
 
 from .runs import made
 
@@ -139,6 +141,25 @@ def test_a_plan_that_has_not_been_run_has_a_page() -> None:
     assert page.count('<g class="box none ') == 7
     assert "<h2>Costs</h2>" not in page
     assert "<h2>The result</h2>" not in page
+
+
+def test_any_schema_makes_the_result_a_value() -> None:
+    """The one that everything fits, too."""
+    page = render_page(Plan("Goal", (Subtask("a", "Do it.", schema={}), Subtask("b", "Do it."))))
+    assert re.findall(r"<dt>Its result is</dt><dd>(.*?)</dd>", page) == ["a JSON value", "text"]
+
+
+def test_hostile_texts_stay_texts() -> None:
+    """Models wrote them, and what models read: in names, reasons, results and notes."""
+    evil = '"></text></svg></style><script>alert(1)</script><img src=x onerror=alert(1)>{{ plan }}\x1b\x00\ud800<!--'
+    attempt = Attempt(
+        0, evil, 5, "haiku", evil, None, 0.5, evil, Assessment("high", evil), PlanReview("retry", evil), rungs=((evil, 4),)
+    )  # fmt: skip
+    plan = Plan(evil, (Subtask("a", evil, (), evil, evil, evil),), (evil,), planner=evil)
+    subtasks = {"a": SubtaskResult("a", evil, "unsettled", evil, None, evil, (attempt,), evil, (evil,))}
+    page = render_page(Result(plan, subtasks, evil, {"executor": 5}, None, ReviewerStanding(why=evil), (evil,)))
+    assert re.search(r"<script|<img|<!--|</style>.*</style>|</svg></style>", page) is None
+    assert "{{ plan }}" in page
 
 
 def test_the_page_is_private_and_self_contained(tmp_path: Path) -> None:

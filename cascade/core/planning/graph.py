@@ -16,9 +16,20 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER, Policy
 from cascade.core.policy.base import Fault
+from cascade.core.policy.planning import MOST_SUBTASKS
 from cascade.core.text.suggestions import did_you_mean, listed
 
-__all__ = ["NAME", "CompileSchema", "Plan", "Subtask", "form_faults", "graph_faults", "plan_faults", "plan_of"]
+__all__ = [
+    "NAME",
+    "CompileSchema",
+    "Plan",
+    "Subtask",
+    "faults_text",
+    "form_faults",
+    "graph_faults",
+    "plan_faults",
+    "plan_of",
+]
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 """What ids of subtasks and names of inputs look like."""
@@ -27,6 +38,9 @@ CompileSchema = Callable[[Any], object]
 """Raises ValueError if a JSON Schema cannot be used, MissingExtra if the package that could tell is not installed."""
 
 _VERSION = 1
+_MOST_DEPTH = 30  # of a schema: a deeper one could be written into a plan file, but not read from it
+_MOST_TOLD = 20  # faults in an error's message
+_LONGEST_FAULT = 400
 _LONGEST_SHOWN = 72  # characters of an instruction in the table
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _Words = Annotated[str, StringConstraints(pattern=r"\S")]
@@ -135,7 +149,9 @@ class Plan:
         """The plan as a table."""
         rows = [("subtask", "rung", "task", "rests on", "instruction")]
         for one in self.subtasks:
-            shown = " ".join(one.instruction.split())
+            shown = "".join(
+                letter if letter.isprintable() else "\ufffd" for letter in " ".join(one.instruction.split())
+            )
             shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 1]}…"
             rows.append((one.id, one.rung, one.kind, ", ".join(one.inputs) or "-", shown))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
@@ -181,6 +197,9 @@ _WANTED = {"inputs": "a list of names", "subtasks": "a list of subtasks", "schem
 def _form_fault(error: Any, given: Mapping[str, Any]) -> Fault:
     """A fault in the words of a plan."""
     path, kind, where = cast("tuple[str | int, ...]", error["loc"]), error["type"], ""
+    if kind == "json_invalid":  # `json` wrote what pydantic does not read
+        hint = "write whole characters, and schemas that are less deep"
+        return Fault((), "a text in it has an unpaired surrogate, or it is nested too deeply", hint)
     if len(path) > 1 and path[0] == "subtasks":
         one = given["subtasks"][path[1]]
         name = cast("dict[str, Any]", one).get("id") if isinstance(one, dict) else None
@@ -202,19 +221,18 @@ def graph_faults(plan: Plan, inputs: Sequence[str] | None = None) -> Iterator[Fa
     """What is wrong with a plan under any policy. `inputs`: names of what the caller gives; None: the plan's own."""
     given = plan.inputs if inputs is None else tuple(inputs)
     ids = [one.id for one in plan.subtasks]
+    if len(ids) > MOST_SUBTASKS:  # nothing else is looked for: that would take long
+        yield Fault(
+            ("subtasks",), f"it has {len(ids)} subtasks, and no plan may have more than {MOST_SUBTASKS}", "use fewer"
+        )
+        return
     for number, name in enumerate(plan.inputs):
         if NAME.fullmatch(name) is None:
             yield Fault(
                 ("inputs", number), f"the input {name!r} has no usable name", "use a lower-case name, such as report"
             )
     for number, one in enumerate(plan.subtasks):
-        at, where = ("subtasks", number), f"subtask {one.id!r}"
-        if NAME.fullmatch(one.id) is None:
-            yield Fault((*at, "id"), f"{where} has no usable id", "use a lower-case name, such as extract_names")
-        if one.id in ids[:number]:
-            yield Fault((*at, "id"), f"{where} is there twice", "give each subtask an id of its own")
-        if one.id in given:
-            yield Fault((*at, "id"), f"{where} has the name of an input", "give it an id of its own")
+        yield from _own_faults(one, number, (*ids[:number],), given)
     yield from _reference_faults(plan, [*dict.fromkeys((*ids, *given))])
     if plan.result and plan.result not in ids:
         hint = f"{did_you_mean(plan.result, ids)}known: {listed(ids)}"
@@ -223,6 +241,32 @@ def graph_faults(plan: Plan, inputs: Sequence[str] | None = None) -> Iterator[Fa
         number = ids.index(circle[0])
         hint = "a subtask may only rest on what does not rest on it"
         yield Fault(("subtasks", number, "inputs"), f"subtasks rest on each other: {' -> '.join(circle)}", hint)
+
+
+def _own_faults(one: Subtask, number: int, before: Sequence[str], given: Sequence[str]) -> Iterator[Fault]:
+    """Of one subtask. `before`: the ids of those before it. `given`: names of inputs."""
+    at, where = ("subtasks", number), f"subtask {one.id!r}"
+    if NAME.fullmatch(one.id) is None:
+        yield Fault((*at, "id"), f"{where} has no usable id", "use a lower-case name, such as extract_names")
+    if one.id in before:
+        yield Fault((*at, "id"), f"{where} is there twice", "give each subtask an id of its own")
+    if one.id in given:
+        yield Fault((*at, "id"), f"{where} has the name of an input", "give it an id of its own")
+    if _depth(one.schema) > _MOST_DEPTH:
+        yield Fault((*at, "schema"), f"{where}: its schema is nested too deeply", "use definitions and $ref")
+
+
+def _depth(value: object) -> int:
+    """How deep lists and mappings are nested in a value that pydantic has read: less than its 200."""
+    inner = cast("Any", value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None)
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+def faults_text(faults: Sequence[str]) -> str:
+    """Faults in one line, for an error: not more than can be read, however long a reply was."""
+    shown = [one if len(one) <= _LONGEST_FAULT else f"{one[: _LONGEST_FAULT - 1]}…" for one in faults[:_MOST_TOLD]]
+    more = len(faults) - len(shown)
+    return "; ".join([*shown, f"and {more:,} more"] if more else shown)
 
 
 def _reference_faults(plan: Plan, known: Sequence[str]) -> Iterator[Fault]:
@@ -242,6 +286,8 @@ def plan_faults(
     `compile_schema`: tries the schemas of results (`BoundPolicy.compile_schema`); None: they are not tried.
     """
     yield from map(str, graph_faults(plan, inputs))
+    if len(plan.subtasks) > MOST_SUBTASKS:
+        return
     most = len(plan.subtasks) if policy.plan is None else policy.plan.max_subtasks
     if len(plan.subtasks) > most:
         yield f"it has {len(plan.subtasks)} subtasks, and at most {most} are allowed (plan.max_subtasks)"

@@ -177,7 +177,7 @@ def _subtask(values: Any, faults: list[str]) -> Any:
     schema = one.get("schema")
     if isinstance(schema, str):
         try:
-            one["schema"] = json.loads(schema or "null")
+            one["schema"] = json.loads(schema.strip() or "null")
         except (ValueError, RecursionError):
             hint = "write a JSON Schema as a text of JSON, or an empty text"
             faults.append(f"subtask {one.get('id')!r}: schema is not JSON ({hint})")

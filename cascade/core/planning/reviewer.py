@@ -7,7 +7,7 @@ function, so that it cannot tell them from the results of a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.errors import CascadeError
@@ -41,7 +41,7 @@ def _own_words(policy: Policy) -> str | None:
 
 
 def reviewer_id(policy: Policy) -> str:
-    """The name under which a reviewer's control items are kept. Another model, other settings or other words are another reviewer.
+    """The name under which a reviewer's control items are kept. Another model or endpoint, other settings or other words are another reviewer.
 
     Raises ValueError for a policy without `plan`.
     """
@@ -49,7 +49,8 @@ def reviewer_id(policy: Policy) -> str:
         raise ValueError("a policy without `plan` has no reviewer")
     name = policy.plan.reviewer
     rung = next(one for one in policy.ladder if one.rung == name)
-    version = version_of(rung.model, rung.effort, repr(rung.thinking), reviewer_version(policy))
+    asked = (rung.model, rung.base_url, rung.provider, rung.effort, repr(rung.thinking))
+    version = version_of(*asked, reviewer_version(policy))
     return f"reviewer:{name}#{version}"
 
 
@@ -64,16 +65,18 @@ def reviewer_request(
     given = [
         _source(name, sources[name].text, sources[name].unsettled_because) for name in dict.fromkeys(subtask.inputs)
     ]
-    more = {"decided": decided} if decided else {}
-    return _request(policy, subtask, {"goal": plan.goal, "sources": given, **more}, text)
+    return _request(policy, subtask, _given(plan.goal, given, decided), text)
 
 
-def control_request(item: ControlItem, policy: Policy) -> Request:
-    """What the reviewer is asked about a control item: as about any result."""
+def control_request(item: ControlItem, policy: Policy, *, decided: str = "") -> Request:
+    """What the reviewer is asked about a control item: as about any result. `decided`: as the results beside it have it."""
     subtask = Subtask("control", item.instruction, schema=item.schema)
-    return _request(
-        policy, subtask, {"goal": item.goal, "sources": [_source(*one) for one in item.sources]}, item.result
-    )
+    given = [_source(*one) for one in item.sources]
+    return _request(policy, subtask, _given(item.goal, given, decided), item.result)
+
+
+def _given(goal: str, sources: Sequence[Mapping[str, str]], decided: str) -> dict[str, Any]:
+    return {"goal": goal, "sources": sources, **({"decided": decided} if decided else {})}
 
 
 def _source(name: str, text: str, unsettled_because: str = "") -> dict[str, str]:

@@ -9,7 +9,10 @@ from pydantic import Field, Strict
 
 from cascade.core.policy.base import Fault, Frozen, Name, Text
 
-__all__ = ["PlanPrompts", "Planning", "plan_faults"]
+__all__ = ["MOST_SUBTASKS", "PlanPrompts", "Planning", "plan_faults"]
+
+MOST_SUBTASKS = 100
+"""Of a plan, under any policy."""
 
 
 class PlanPrompts(Frozen):
@@ -30,7 +33,7 @@ class Planning(Frozen):
     """The rung that makes plans."""
     reviewer: Name = "sonnet"
     """The rung that reviews results."""
-    max_subtasks: Annotated[int, Strict(), Field(ge=1, le=100)] = 12
+    max_subtasks: Annotated[int, Strict(), Field(ge=1, le=MOST_SUBTASKS)] = 12
     """The most subtasks of a plan."""
     max_retries: Annotated[int, Strict(), Field(ge=0, le=10)] = 2
     """How often a result that the reviewer sent back is made again, each time one rung up."""

@@ -242,7 +242,7 @@ class Execution:
     def _request(self, work: Work) -> Request:
         terms = self.terms
         if isinstance(work, Control):
-            return control_request(work.item, terms.policy)
+            return control_request(work.item, terms.policy, decided=terms.decided)
         results, sources = self.schedule.results(), dict[str, Source]()
         for name in work.subtask.inputs:
             if name in terms.inputs:

@@ -33,7 +33,7 @@ _ESCAPED = 2  # a token of a result is at most so many where the result is quote
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """In nano-USD. `estimate`: it climbs to its assigned rung, nothing is sent back. `most`: all rungs are called, and each result reviewed."""
+    """In nano-USD. `estimate`: it climbs to its assigned rung, nothing is sent back. `most`: all rungs are called, and each result is sent back."""
 
     estimate: int
     most: int
@@ -79,7 +79,9 @@ class _Subtask:
         control = max(self._most(reviewer, control_request(item, policy), plain=True) for item in CONTROLS)
         review = self._most(reviewer, most[1], plain=True) + control
         reviews = 1 + min(planning.max_retries, ceiling)
-        return Forecast(estimate, sum(self._most(n, most[0]) for n in range(ceiling + 1)) + reviews * review)
+        # A climb that ends degraded has called rungs above the one that answered: sent back, it calls them again.
+        climbs = sum(self._most(n, most[0]) * (1 + min(planning.max_retries, n)) for n in range(ceiling + 1))
+        return Forecast(estimate, climbs + reviews * review)
 
     def _index(self, rung: str) -> int:
         return [one.rung for one in self.bound.policy.ladder].index(rung)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
 from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
-from cascade.core.planning.graph import Plan, plan_faults, plan_of
+from cascade.core.planning.graph import Plan, faults_text, plan_faults, plan_of
 from cascade.core.planning.part import Part
 from cascade.core.planning.planner import Broken, planner_request, read_plan, stale_hints
 from cascade.core.policy.planning import Planning
@@ -83,10 +83,13 @@ def new_plan_id() -> str:
 
 def check_plan(runtime: Runtime, plan: Plan, inputs: Mapping[str, str]) -> None:
     """Raises PlanError if a given plan cannot be run under the driver's policy with these inputs."""
-    _, form = plan_of(plan.to_dict())
+    try:
+        _, form = plan_of(plan.to_dict())
+    except (AttributeError, TypeError, ValueError):  # something that has not even a plan's types
+        form = ("it is no plan (make it of Subtask, texts, tuples of texts and JSON Schemas that are mappings)",)
     faults = form or tuple(plan_faults(plan, runtime.policy, tuple(inputs), compile_schema=runtime.plan.compile_schema))
     if faults:
-        raise PlanError(f"the plan cannot be run: {'; '.join(faults)}", faults=faults, given=True)
+        raise PlanError(f"the plan cannot be run: {faults_text(faults)}", faults=faults, given=True)
 
 
 class Making:
@@ -173,6 +176,6 @@ class Making:
     def _failed(self, faults: tuple[str, ...]) -> PlanError:
         rung = (self._runtime.policy.plan or Planning()).planner
         repaired = ", not even in the repair" if len(self._ids) == _ATTEMPTS else ""
-        told = f"the planner ({rung}) made no plan that can be run{repaired}: {'; '.join(faults)}"
+        told = f"the planner ({rung}) made no plan that can be run{repaired}: {faults_text(faults)}"
         hint = "say more in the goal, name a stronger rung as plan.planner, or write the plan yourself"
         return PlanError(f"{told} ({hint})", faults=faults, cost_nanousd=self._cost)

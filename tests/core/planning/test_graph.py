@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.core.errors import MissingExtra
-from cascade.core.planning.graph import Plan, Subtask, graph_faults, plan_faults, plan_of
+from cascade.core.planning.graph import Plan, Subtask, faults_text, graph_faults, plan_faults, plan_of
 from cascade.core.policy import Policy
 from cascade.policy.checks import compile_schema
 from tests.core.builders import policy_of
@@ -65,6 +65,30 @@ def test_a_plan_prints_as_a_table() -> None:
     ]
 
 
+def test_a_table_does_nothing_to_a_terminal() -> None:
+    """Instructions are a model's words, and a model reads what anybody wrote."""
+    assert (
+        str(changed(1, instruction="Clear\x1b[2J and\x07 \u202eturn"))
+        .splitlines()[2]
+        .endswith("Clear\ufffd[2J and\ufffd \ufffdturn")
+    )
+
+
+def test_of_a_plan_far_too_large_its_size_is_the_one_fault() -> None:
+    """Whatever else is wrong with it: a model can write thousands of subtasks."""
+    plan = Plan("goal", tuple(Subtask("A", "do", ("none",)) for _ in range(3_000)))
+    (fault,) = plan_faults(plan, policy())
+    assert fault == "it has 3000 subtasks, and no plan may have more than 100 (use fewer)"
+
+
+def test_faults_are_told_in_a_line_that_can_be_read() -> None:
+    """The first ones, shortened, and how many more there are."""
+    assert faults_text(["a", "b"]) == "a; b"
+    told = faults_text(["x" * 10_000] * 3_000)
+    assert told.endswith("; and 2,980 more")
+    assert len(told) < 10_000
+
+
 def test_what_a_plan_is_asked_for() -> None:
     """Its subtasks by their ids, what they rest on, and the one whose result is the run's."""
     assert PLAN["prices"].kind == "other"
@@ -91,7 +115,7 @@ def test_what_a_plan_is_asked_for() -> None:
         ({**VALID, "subtasks": [{"id": "a", "instruction": 3}]}, "subtask 'a': instruction has another form (give a text)"),
         ({**VALID, "subtasks": [{"id": "a", "instruction": "b", "input": []}]}, "did you mean 'inputs'?"),
         ({**VALID, "subtasks": [{"id": "a", "instruction": "b", "schema": "text"}]}, "(give a JSON Schema, which is a mapping)"),
-        ({**VALID, "goal": "\ud800"}, "another form"),
+        ({**VALID, "goal": "\ud800"}, "a text in it has an unpaired surrogate"),
         ({**VALID, "planner": object()}, "it is not JSON"),
     ],
 )  # fmt: skip

@@ -171,7 +171,7 @@ def test_a_reply_becomes_a_plan() -> None:
     plan, faults = read(
         answered(
             subtask(schema=json.dumps(schema)),
-            subtask("draft", inputs=["names"], task="extract", rung="r2"),
+            subtask("draft", inputs=["names"], task="extract", rung="r2", schema=" \n"),
             result="draft",
         )
     )

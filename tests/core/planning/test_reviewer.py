@@ -90,15 +90,17 @@ def test_a_source_that_is_missing_is_an_error_and_not_left_out() -> None:
         reviewer_request(PLAN, PLAN["prices"], {"notes": SOURCES["notes"]}, "", planning())
 
 
+@pytest.mark.parametrize("decided", ["", "Only makers in Rome count."])
 @pytest.mark.parametrize("own", [None, "Read it twice."])
-def test_a_control_item_looks_like_any_other_result(own: str | None) -> None:
+def test_a_control_item_looks_like_any_other_result(own: str | None, decided: str) -> None:
     """The same words, keys in the same order, schema and room: a reviewer cannot tell which it is."""
     policy = planning(prompts={"reviewer": own})
     plan = Plan("Sort lamps.", (Subtask("one", "List them.", ("notes",), "r0"),), ("notes",))
-    real = reviewer_request(plan, plan["one"], SOURCES, "Ada", policy)
+    real = reviewer_request(plan, plan["one"], SOURCES, "Ada", policy, decided=decided)
     assert real.system == (own or RULES)
     for item in CONTROLS:
-        control = control_request(item, policy)
+        control = control_request(item, policy, decided=decided)
+        assert asked(control).get("decided", "") == decided
         assert list(asked(control)) == list(asked(real))
         assert {tuple(source) for source in asked(control)["sources"]} == {("name", "text")}
         assert (control.system, control.schema, control.max_tokens, control.task) == (
@@ -106,7 +108,7 @@ def test_a_control_item_looks_like_any_other_result(own: str | None) -> None:
         )  # fmt: skip
 
 
-def test_another_model_effort_or_words_are_another_reviewer_and_nothing_else_is() -> None:
+def test_another_model_endpoint_effort_or_words_are_another_reviewer_and_nothing_else_is() -> None:
     """So their control items start anew."""
     first = reviewer_id(planning())
     assert first.startswith("reviewer:r1#")
@@ -114,6 +116,10 @@ def test_another_model_effort_or_words_are_another_reviewer_and_nothing_else_is(
     assert reviewer_id(planning(prompts={"reviewer": "Read it twice."})) != first
     other = policy_of(0.8, 0.8, models=("model-0", "another"), plan={"planner": "r1", "reviewer": "r1"})
     assert reviewer_id(other) != first
+    rungs = [rung.model_dump(exclude_unset=True) for rung in planning().ladder]
+    for more in ({"effort": "low"}, {"base_url": "http://127.0.0.1:8000"}, {"provider": "openai"}):
+        changed = {**planning().model_dump(exclude_unset=True), "ladder": [rungs[0], rungs[1] | more, *rungs[2:]]}
+        assert reviewer_id(Policy.model_validate(changed)) != first
 
 
 def reviewed(*outcomes: Any, **more: Any) -> PlanReview:

@@ -192,6 +192,23 @@ def test_arguments_are_checked_before_anything_is_paid(
     assert planner.asked == []
 
 
+@pytest.mark.parametrize("subtask", ["names", Subtask("a", "do a", schema=True)])  # pyright: ignore[reportArgumentType]
+def test_what_is_no_plan_at_all_is_told_as_a_plans_faults_are(subtask: Any, asking: Asking, emulate: Emulate) -> None:
+    """Types are not checked where a plan is made in code."""
+    planner = Planner()
+    with pytest.raises(PlanError, match="it is no plan"):
+        asking(planning(), emulate(script=planner)).run(Plan("g", (subtask,)))
+    assert not planner.fleet.calls
+
+
+def test_the_error_of_a_reply_of_any_length_can_be_read(asking: Asking, emulate: Emulate) -> None:
+    """It names the first faults; all of them are on it."""
+    planner = Planner(reply_of(*({"id": "A"} for _ in range(60))))
+    with pytest.raises(PlanError, match="; and 40 more ") as raised:
+        asking(planning(), emulate(script=planner)).plan(GOAL)
+    assert len(raised.value.faults) == 60
+
+
 def test_a_goal_is_run_on_one_budget(asking: Asking, emulate: Emulate) -> None:
     """Planned first; the planner's calls are a role of the run's costs."""
     planner = Planner(BAD, GOOD)

@@ -34,6 +34,7 @@ from tests.core.planning.finished_runs import finished_run, long_run
 from tests.live.conftest import HAIKU, OPUS, SONNET, Asking, Clock, Emulate, ladder
 from tests.live.operation.test_books import bodies, entries
 from tests.live.operation.test_handoff import KEPT, play, saying, told
+from tests.live.planning.fleet import DIAMOND, GIVEN, Fleet
 from tests.servers import RedisServer
 
 HEAD = DECIDED.removesuffix("{decided}")
@@ -326,6 +327,16 @@ def test_a_reviewer_sees_what_the_answer_rests_on(asking: Asking, emulate: Emula
     assert asked["system"] == ["Be kind.", decided_text([decisions_of(finished_run())])]
     driver.ask("Who?", system="Be kind.")
     assert json.loads(emulator.requests[3].body["messages"][0]["content"])["request"]["system"] == "Be kind."
+
+
+def test_a_runs_control_items_are_told_it_as_its_reviews_are(asking: Asking, emulate: Emulate) -> None:
+    """Else a reviewer could tell them apart by what they lack."""
+    fleet, policy = Fleet(says=lambda *_: "medium"), planning()
+    decide(policy)
+    asking(policy, emulate(script=fleet), ledger="off").run(DIAMOND, inputs=GIVEN, session=NAME, metadata=ANN)
+    read = [json.loads(body["messages"][0]["content"]) for _, who, body in fleet.seen if who == "reviewer"]
+    assert (len(read), fleet.controls) == (8, 4)
+    assert [one.get("decided") for one in read] == [decided_text([decisions_of(finished_run())])] * 8
 
 
 @pytest.mark.parametrize(
