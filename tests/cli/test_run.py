@@ -181,7 +181,7 @@ def test_a_planner_that_cannot_plan_is_an_error(run: Run, serve: Serve) -> None:
         (("--run", "none"), "there is no run 'none'"),
         (("--plan", "none.yaml"), "none.yaml: cannot be read: No such file"),
         (("--plan", "broken.yaml"), "broken.yaml:4:1: unknown key 'subtask'"),
-        (("--plan", "plan.yaml"), "the plan cannot be run: subtask 'names': there is no input or subtask 'report'"),
+        (("--plan", "plan.yaml"), "plan.yaml: the plan needs the input report (give it: --input report=FILE)"),
         (("other", "--plan", "plan.yaml"), "plan.yaml: the plan has another goal"),
         ((GOAL, "--input", "none.txt"), "--input none.txt: none.txt cannot be read: No such file"),
         ((GOAL, "--input", "A=Report.txt"), "--input A=Report.txt: 'A' is no name"),
@@ -230,3 +230,43 @@ def test_the_exit_code_says_what_became_of_a_run(changes: dict[str, Any], code: 
     """Also where all results were accepted by a reviewer that is not believed."""
     plan = Plan(GOAL, (Subtask("a", "do"),))
     assert exit_code(Result(plan, {"a": SubtaskResult("a", "haiku", "accepted", "done")}, **changes)) == code
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_paid(run: Run, serve: Serve, tmp_path: Path) -> None:
+    """And so is a file in place of a goal, and an input that a plan needs."""
+    save_plan(PLAN, tmp_path / "plan.yaml")
+    planner = Planner()
+    emulator = serve(planner)
+    refused = {
+        (
+            "--plan",
+            "plan.yaml",
+            "-i",
+            "Report.txt",
+            "--html",
+            "nowhere/run.html",
+        ): "--html nowhere/run.html: cannot be written: ",
+        (
+            "--plan",
+            "plan.yaml",
+            "-i",
+            "Report.txt",
+            "--save-plan",
+            ".",
+        ): "--save-plan .: cannot be written: it is a folder",
+        ("plan.yaml",): "plan.yaml: this is a file, not a goal (give a plan with --plan plan.yaml, ",
+        ("--plan", "plan.yaml"): "plan.yaml: the plan needs the input report (give it: --input report=FILE)",
+    }
+    for arguments, told in refused.items():
+        ran = run("run", *arguments, *QUIET, emulator=emulator)
+        assert (ran.code, ran.out, ran.err.startswith(f"cascade: {told}")) == (2, "", True), ran.err
+    assert (planner.asked, planner.fleet.calls) == ([], 0)
+
+
+def test_a_goal_without_a_plan_says_what_was_paid(run: Run, serve: Serve) -> None:
+    """And, at an endpoint on this machine, that the emulator's own answers are no plans."""
+    ran = run("run", GOAL, "-i", "Report.txt", *QUIET, emulator=serve(Planner(BAD)))
+    assert ran.code == 3
+    _, paid, hint = ran.err.splitlines()
+    assert paid == "cascade: 0.000800 USD were paid for planning"
+    assert "`cascade demo --plan`" in hint
