@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +18,12 @@ from cascade.cli.run.command import exit_code
 from cascade.core.planning.result import Result, ReviewerStanding, SubtaskResult
 from cascade.core.prompts.planner import VERSION
 from cascade.emulator import Emulator
+from cascade.emulator.scripting import ScriptedReply
 from tests.cli.conftest import Run
 from tests.cli.within import run as run  # noqa: PLC0414 - a fixture
 from tests.live.planning.fleet import Fleet
 from tests.live.planning.planners import BAD, Planner, reply_of, written
+from tests.warm import WarmPython
 
 GOAL = "Compare the companies."
 PLAN = Plan(
@@ -270,3 +275,38 @@ def test_a_goal_without_a_plan_says_what_was_paid(run: Run, serve: Serve) -> Non
     _, paid, hint = ran.err.splitlines()
     assert paid == "cascade: 0.000800 USD were paid for planning"
     assert "`cascade demo --plan`" in hint
+
+
+class Interrupting(Planner):
+    """Sends a process Ctrl-C with the first request of an executor, then answers it. `process`: its id, as soon as it is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = Future[int]()
+        self.is_done = False
+
+    def __call__(self, body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
+        """As a script."""
+        if "instruction" in json.loads(body["messages"][0]["content"]) and not self.is_done:
+            self.is_done = True
+            os.kill(self.process.result(), signal.SIGINT)
+        return super().__call__(body, headers)
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on(
+    run: Run, serve: Serve, tmp_path: Path, warm_python: WarmPython, bare_environment: dict[str, str]
+) -> None:
+    """And goes on so: what was under way had come, and is not asked again."""
+    planner = Interrupting()
+    emulator = serve(planner)
+    here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "none", "CASCADE_HOME": str(tmp_path)}
+    command = ["-m", "cascade.cli", "run", GOAL, "-i", "Report.txt", *QUIET, "--run", "first"]
+    with warm_python.start(command, env={**bare_environment, **here}, cwd=tmp_path) as process:
+        planner.process.set_result(process.child)
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert told == "cascade: stopped. Go on with: cascade run --run first --policy policy.yaml\n"
+    assert planner.fleet.made == {("do names", "haiku"): 1}
+    again = run("run", "--run", "first", *QUIET, emulator=emulator, environment={"CASCADE_HOME": str(tmp_path)})
+    assert (again.code, again.out, len(planner.asked)) == (0, "do table by sonnet\n", 1)
+    assert planner.fleet.made["do names", "haiku"] == 1
