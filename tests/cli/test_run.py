@@ -154,7 +154,7 @@ def test_a_failed_subtask_is_named(run: Run, serve: Serve) -> None:
 
 
 def test_a_run_that_its_budget_stops_is_taken_up_again(run: Run, serve: Serve, tmp_path: Path) -> None:
-    """By its name alone; nothing is paid twice."""
+    """By its name alone; no climb that had ended is paid twice."""
     save_plan(PLAN, tmp_path / "plan.yaml")
     planner = Planner()
     emulator = serve(planner)
@@ -162,6 +162,7 @@ def test_a_run_that_its_budget_stops_is_taken_up_again(run: Run, serve: Serve, t
     ran = run(*begun, "--max-usd", "0.01", emulator=emulator)
     assert (ran.code, ran.out) == (5, "")
     assert "stopped by the budget; not done: table. Go on with: cascade run --run weekly" in ran.err
+    assert "0.000020 USD of it were paid for climbs that were cut off; they begin anew" in ran.err
     ran = run("run", "--run", "weekly", *QUIET, "--max-usd", "1", emulator=emulator)
     assert (ran.code, ran.out) == (0, "do table by sonnet\n")
     assert planner.fleet.made == {("do names", "haiku"): 1, ("do table", "haiku"): 2, ("do table", "sonnet"): 1}
