@@ -43,10 +43,8 @@ def endpoint_of(client: Any) -> str:
     if client is None:
         named, beta = os.environ.get("ANTHROPIC_BASE_URL"), os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "")
     else:
-        found = getattr(client, "default_headers", {})
-        headers: Mapping[str, object] = (
-            found if isinstance(found, Mapping) else {}
-        )  # what is no client is refused later
+        found: Any = getattr(client, "default_headers", {})
+        headers = cast("Mapping[str, object]", found if isinstance(found, Mapping) else {})  # no client: refused later
         named = getattr(client, "base_url", None)
         beta = ",".join(str(value) for name, value in headers.items() if name.lower() == "anthropic-beta")
     urls = [str(url or "").rstrip("/") for url in (named, os.environ.get("OPENAI_BASE_URL"))]
