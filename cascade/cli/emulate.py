@@ -49,6 +49,8 @@ def run_emulator(corpora: Sequence[Path], *, as_json: bool, **options: Any) -> N
         stderr.print(f"Rungs of provider openai: export OPENAI_BASE_URL={server.base_url}/v1 OPENAI_API_KEY=emulator")
         stderr.print("In another shell set this address and key, then for example:")
         stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
+        if options["canned"]:
+            stderr.print("A canned answer is no plan: for `cascade run`, see `cascade demo --plan`.")
         stderr.print("Ctrl-C stops it.")
         threading.Event().wait()
 

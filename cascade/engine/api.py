@@ -165,10 +165,13 @@ def run(plan: Plan | Result | str, *, policy: PolicyLike = None, **options: Unpa
 
     Each subtask climbs the ladder from the first rung; the one it is assigned is the lowest whose answer stands. What its executor is
     unsure of, and a share of the rest, is read by a reviewer, and made again one rung up if that says so.
-    `inputs`: texts by name, which the plan refers to. `run`: a name under which the run is kept on the disk, with its inputs and results, in
-    `CASCADE_HOME/runs`; the same name takes it up again, whatever ended it, pays for nothing twice that had come, and tries again what had failed without cost. `max_usd`: what the
-    whole run may spend, in all its lives. `deadline_s`: seconds for this one. `concurrency`: subtasks at a time. `metadata`: as of `ask`, for every request. `session`: a conversation whose earlier plans and decisions the run is shown, and which
-    its own are kept for.
+
+    `inputs`: texts by name, which the plan refers to.
+    `run`: a name under which the run is kept on the disk, with its inputs and results, in `CASCADE_HOME/runs`. The same name takes it up
+    again, whatever ended it: what had ended is not paid again, and what had failed without cost is tried again.
+    `max_usd`: what the whole run may spend, in all its lives. `deadline_s`: seconds for this one.
+    `concurrency`: requests at a time (8). `metadata`: as of `ask`, for every request.
+    `session`: a conversation. The run is shown what was decided in it before, and what it decides is kept for it.
 
     What becomes of a subtask is in the Result, failures too. Raises what `plan` raises, before the first subtask is run.
     """

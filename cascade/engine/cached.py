@@ -15,7 +15,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from cascade.core.equal_requests import Asked, is_cached, key_of, needs_task
 from cascade.core.messages import Usage
@@ -43,7 +43,8 @@ def endpoint_of(client: Any) -> str:
     if client is None:
         named, beta = os.environ.get("ANTHROPIC_BASE_URL"), os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "")
     else:
-        headers: Mapping[str, object] = getattr(client, "default_headers", {})
+        found: Any = getattr(client, "default_headers", {})
+        headers = cast("Mapping[str, object]", found if isinstance(found, Mapping) else {})  # no client: refused later
         named = getattr(client, "base_url", None)
         beta = ",".join(str(value) for name, value in headers.items() if name.lower() == "anthropic-beta")
     urls = [str(url or "").rstrip("/") for url in (named, os.environ.get("OPENAI_BASE_URL"))]

@@ -44,10 +44,11 @@ class DriverBase(Generic[_Calling]):
         chance: random.Random | None = None,
     ) -> None:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
+        self._has_client, self._endpoint = client is not None, endpoint_of(client)
+        options = RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance, self._endpoint)
+        self._runtime = Runtime(policy, options)
         self.policy = self._runtime.policy
         self._providers = self._providers_type(self.policy.retry, client, clock=clock, chance=chance)
-        self._has_client, self._endpoint = client is not None, endpoint_of(client)
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)

@@ -62,7 +62,8 @@ class RuntimeOptions:
     """Where a driver keeps its ledger and state, its hooks, its clocks and its source of randomness.
 
     `ledger`, `state`, `cache`: addresses; None: the environment's, else the defaults. `ledger` "off": no ledger. `cache`: of the
-    response cache, for policies that have one. `clock` gives seconds from any origin, `wall` Unix seconds.
+    response cache, for policies that have one. `clock` gives seconds from any origin, `wall` Unix seconds. `endpoint`: where the
+    driver's models are asked (`cached.endpoint_of`).
     """
 
     ledger: str | Path | None = None
@@ -72,6 +73,7 @@ class RuntimeOptions:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     chance: random.Random = field(default_factory=random.Random)
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,10 @@ def test_policy_show_names_prices_and_defaults(run: Run) -> None:
     assert shown["deadline_s"] == 120
     assert [tier["above_prompt_tokens"] for tier in shown["prices_usd_per_mtok"]["haiku"]] == [0, 100_000]
     assert "uncertified" in run("policy", "show", "default").out
+    assert "\nplan: " not in run("policy", "show", "default").out
+    assert (
+        "\nplan: at most 12 subtasks; a result is made again at most 2 times; " in run("policy", "show", "planning").out
+    )
 
 
 def test_policy_show_lists_the_words_that_the_policy_asks_models_in(run: Run, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +18,12 @@ from cascade.cli.run.command import exit_code
 from cascade.core.planning.result import Result, ReviewerStanding, SubtaskResult
 from cascade.core.prompts.planner import VERSION
 from cascade.emulator import Emulator
+from cascade.emulator.scripting import ScriptedReply
 from tests.cli.conftest import Run
 from tests.cli.within import run as run  # noqa: PLC0414 - a fixture
 from tests.live.planning.fleet import Fleet
 from tests.live.planning.planners import BAD, Planner, reply_of, written
+from tests.warm import WarmPython
 
 GOAL = "Compare the companies."
 PLAN = Plan(
@@ -149,7 +154,7 @@ def test_a_failed_subtask_is_named(run: Run, serve: Serve) -> None:
 
 
 def test_a_run_that_its_budget_stops_is_taken_up_again(run: Run, serve: Serve, tmp_path: Path) -> None:
-    """By its name alone; nothing is paid twice."""
+    """By its name alone; no climb that had ended is paid twice."""
     save_plan(PLAN, tmp_path / "plan.yaml")
     planner = Planner()
     emulator = serve(planner)
@@ -157,6 +162,7 @@ def test_a_run_that_its_budget_stops_is_taken_up_again(run: Run, serve: Serve, t
     ran = run(*begun, "--max-usd", "0.01", emulator=emulator)
     assert (ran.code, ran.out) == (5, "")
     assert "stopped by the budget; not done: table. Go on with: cascade run --run weekly" in ran.err
+    assert "0.000020 USD of it were paid for climbs that were cut off; they begin anew" in ran.err
     ran = run("run", "--run", "weekly", *QUIET, "--max-usd", "1", emulator=emulator)
     assert (ran.code, ran.out) == (0, "do table by sonnet\n")
     assert planner.fleet.made == {("do names", "haiku"): 1, ("do table", "haiku"): 2, ("do table", "sonnet"): 1}
@@ -181,7 +187,7 @@ def test_a_planner_that_cannot_plan_is_an_error(run: Run, serve: Serve) -> None:
         (("--run", "none"), "there is no run 'none'"),
         (("--plan", "none.yaml"), "none.yaml: cannot be read: No such file"),
         (("--plan", "broken.yaml"), "broken.yaml:4:1: unknown key 'subtask'"),
-        (("--plan", "plan.yaml"), "the plan cannot be run: subtask 'names': there is no input or subtask 'report'"),
+        (("--plan", "plan.yaml"), "plan.yaml: the plan needs the input report (give it: --input report=FILE)"),
         (("other", "--plan", "plan.yaml"), "plan.yaml: the plan has another goal"),
         ((GOAL, "--input", "none.txt"), "--input none.txt: none.txt cannot be read: No such file"),
         ((GOAL, "--input", "A=Report.txt"), "--input A=Report.txt: 'A' is no name"),
@@ -230,3 +236,78 @@ def test_the_exit_code_says_what_became_of_a_run(changes: dict[str, Any], code: 
     """Also where all results were accepted by a reviewer that is not believed."""
     plan = Plan(GOAL, (Subtask("a", "do"),))
     assert exit_code(Result(plan, {"a": SubtaskResult("a", "haiku", "accepted", "done")}, **changes)) == code
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_paid(run: Run, serve: Serve, tmp_path: Path) -> None:
+    """And so is a file in place of a goal, and an input that a plan needs."""
+    save_plan(PLAN, tmp_path / "plan.yaml")
+    planner = Planner()
+    emulator = serve(planner)
+    refused = {
+        (
+            "--plan",
+            "plan.yaml",
+            "-i",
+            "Report.txt",
+            "--html",
+            "nowhere/run.html",
+        ): "--html nowhere/run.html: cannot be written: ",
+        (
+            "--plan",
+            "plan.yaml",
+            "-i",
+            "Report.txt",
+            "--save-plan",
+            ".",
+        ): "--save-plan .: cannot be written: it is a folder",
+        ("plan.yaml",): "plan.yaml: this is a file, not a goal (give a plan with --plan plan.yaml, ",
+        ("--plan", "plan.yaml"): "plan.yaml: the plan needs the input report (give it: --input report=FILE)",
+    }
+    for arguments, told in refused.items():
+        ran = run("run", *arguments, *QUIET, emulator=emulator)
+        assert (ran.code, ran.out, ran.err.startswith(f"cascade: {told}")) == (2, "", True), ran.err
+    assert (planner.asked, planner.fleet.calls) == ([], 0)
+
+
+def test_a_goal_without_a_plan_says_what_was_paid(run: Run, serve: Serve) -> None:
+    """And, at an endpoint on this machine, that the emulator's own answers are no plans."""
+    ran = run("run", GOAL, "-i", "Report.txt", *QUIET, emulator=serve(Planner(BAD)))
+    assert ran.code == 3
+    _, paid, hint = ran.err.splitlines()
+    assert paid == "cascade: 0.000800 USD were paid for planning"
+    assert "`cascade demo --plan`" in hint
+
+
+class Interrupting(Planner):
+    """Sends a process Ctrl-C with the first request of an executor, then answers it. `process`: its id, as soon as it is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = Future[int]()
+        self.is_done = False
+
+    def __call__(self, body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
+        """As a script."""
+        if "instruction" in json.loads(body["messages"][0]["content"]) and not self.is_done:
+            self.is_done = True
+            os.kill(self.process.result(), signal.SIGINT)
+        return super().__call__(body, headers)
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on(
+    run: Run, serve: Serve, tmp_path: Path, warm_python: WarmPython, bare_environment: dict[str, str]
+) -> None:
+    """And goes on so: what was under way had come, and is not asked again."""
+    planner = Interrupting()
+    emulator = serve(planner)
+    here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "none", "CASCADE_HOME": str(tmp_path)}
+    command = ["-m", "cascade.cli", "run", GOAL, "-i", "Report.txt", *QUIET, "--run", "first"]
+    with warm_python.start(command, env={**bare_environment, **here}, cwd=tmp_path) as process:
+        planner.process.set_result(process.child)
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert told == "cascade: stopped. Go on with: cascade run --run first --policy policy.yaml\n"
+    assert planner.fleet.made == {("do names", "haiku"): 1}
+    again = run("run", "--run", "first", *QUIET, emulator=emulator, environment={"CASCADE_HOME": str(tmp_path)})
+    assert (again.code, again.out, len(planner.asked)) == (0, "do table by sonnet\n", 1)
+    assert planner.fleet.made["do names", "haiku"] == 1

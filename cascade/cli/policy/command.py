@@ -155,8 +155,13 @@ def _model(rung: Rung) -> str:
 
 
 def _operation(policy: Policy, plan: BoundPolicy) -> Iterator[str]:
-    """Reviews, mode, conduct, budgets and audit, a line each."""
+    """Reviews, plans, mode, conduct, budgets and audit, a line each."""
     yield from each_review(plan)
+    if (planning := policy.plan) is not None:
+        yield (
+            f"plan: at most {planning.max_subtasks} subtasks; a result is made again at most {planning.max_retries} times;"
+            f" the share of sure results that is reviewed is {planning.review_high:g}"
+        )
     yield _run(policy)
     yield from describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks)))
     yield from (f"budget: {_budget(limits)}" for limits in policy.budget)

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cascade.cli.ask import read_text
-from cascade.cli.output import pairs, print_json, stderr
+from cascade.cli.output import pairs, print_json, stderr, usd
 from cascade.cli.run.output import print_forecast, print_result
 from cascade.cli.run.page import write_page
-from cascade.core.errors import ConfigurationError
+from cascade.core.errors import ConfigurationError, PlanError
 from cascade.core.planning.graph import NAME, Plan
 from cascade.core.planning.result import Result
 from cascade.engine import Cascade
 from cascade.engine.planning.forecasting import foresee
 from cascade.engine.planning.journal import read_head
 from cascade.engine.planning.making import plan_goal
+from cascade.gateway.hosts import is_loopback
 from cascade.policy.plan_files import load_plan, save_plan
 
 __all__ = ["RunCommand", "exit_code", "run_plan"]
 
 _POLICY = "planning"
+_LONGEST_PATH = 300
 _STOPPED = {"budget": 5, "deadline": 4}
 
 
@@ -48,6 +54,7 @@ class RunCommand:
 
 def run_plan(command: RunCommand, *, as_json: bool) -> int:
     """Plan and run. The final result goes to stdout, the tables to stderr. Returns the exit code."""
+    _check_files(command)
     wanted, inputs = _wanted(command)
     policy = command.policy or os.environ.get("CASCADE_POLICY") or _POLICY
     options: dict[str, Any] = {
@@ -59,10 +66,8 @@ def run_plan(command: RunCommand, *, as_json: bool) -> int:
     with Cascade(policy, ledger=command.ledger) as driver:
         if command.dry_run:
             return _show(command, driver, wanted, options, as_json=as_json)
-        result = driver.run(wanted, run=command.name, **options)
-        _write_page(command, driver, result)
-    if command.save_plan is not None:
-        save_plan(result.plan, command.save_plan)
+        with _explained(command):
+            result = driver.run(wanted, run=command.name, **options)
     if as_json:
         print_json(result.to_dict())
     else:
@@ -71,6 +76,7 @@ def run_plan(command: RunCommand, *, as_json: bool) -> int:
         print_result(result)
     if result.stopped is not None:
         stderr.print(_how_to_go_on(command, result))
+    _write_files(command, driver, result, result.plan)  # last: what was paid for is told even if they cannot be written
     return exit_code(result)
 
 
@@ -85,21 +91,51 @@ def _show(command: RunCommand, driver: Cascade, wanted: Plan | str, options: dic
     """The plan, and what it may cost."""
     cost = 0
     if isinstance(wanted, str):
-        planned = plan_goal(driver, wanted, options)  # pyright: ignore[reportArgumentType]
+        with _explained(command):
+            planned = plan_goal(driver, wanted, options)  # pyright: ignore[reportArgumentType]
         wanted, cost = planned.plan, planned.cost_nanousd
     costs = foresee(driver, wanted, options["inputs"] or {})
-    _write_page(command, driver, wanted)
-    if command.save_plan is not None:
-        save_plan(wanted, command.save_plan)
     if as_json:
         shown = {name: {"estimate_nanousd": one.estimate, "most_nanousd": one.most} for name, one in costs.items()}
         print_json({"plan": wanted.to_dict(), "planning_nanousd": cost, "subtasks": shown})
     else:
         print_forecast(wanted, costs, cost)
+    _write_files(command, driver, wanted, wanted)
     return 0
 
 
-def _write_page(command: RunCommand, driver: Cascade, run: Result | Plan) -> None:
+@contextmanager
+def _explained(command: RunCommand) -> Generator[None]:
+    """Around what plans and runs: an error of the planner says what was paid, an interrupt how to go on."""
+    try:
+        yield
+    except PlanError as error:
+        if not error.given:
+            error.add_note(f"{usd(error.cost_nanousd)} USD were paid for planning")
+            if is_loopback(urlsplit(os.environ.get("ANTHROPIC_BASE_URL", "")).hostname or ""):
+                error.add_note("`cascade emulate --any` cannot plan a goal: `cascade demo --plan` runs one offline")
+        raise
+    except KeyboardInterrupt:
+        if not command.dry_run:
+            stderr.print(f"cascade: stopped. {_how_to_take_up(command)}")
+        raise
+
+
+def _check_files(command: RunCommand) -> None:
+    """Raises ConfigurationError before anything is paid if what is asked for cannot be written."""
+    for option, path in (("--html", command.html), ("--save-plan", command.save_plan)):
+        if path is None:
+            continue
+        reason = "it is a folder" if path.is_dir() else None if path.parent.is_dir() else "there is no such folder"
+        if reason is None and not os.access(path if path.exists() else path.parent, os.W_OK):
+            reason = "permission denied"
+        if reason is not None:
+            raise ConfigurationError(f"{option} {path}: cannot be written: {reason} (give another path)")
+
+
+def _write_files(command: RunCommand, driver: Cascade, run: Result | Plan, plan: Plan) -> None:
+    if command.save_plan is not None:
+        save_plan(plan, command.save_plan)
     if command.html is not None:
         write_page(run, command.html, ladder=[rung.rung for rung in driver.policy.ladder])
 
@@ -111,8 +147,11 @@ def _wanted(command: RunCommand) -> tuple[Plan | str, dict[str, str]]:
         plan = load_plan(command.plan)
         if goal is not None and goal != plan.goal:
             raise ConfigurationError(f"{command.plan}: the plan has another goal (leave the goal out, or the plan)")
+        if command.name is None or inputs:  # a run that is taken up again has its inputs
+            _check_inputs(plan, inputs, command.plan)
         return plan, inputs
     if goal is not None:
+        _check_goal(goal)
         return goal, inputs
     if command.name is None:
         raise ConfigurationError(
@@ -122,13 +161,32 @@ def _wanted(command: RunCommand) -> tuple[Plan | str, dict[str, str]]:
     return head.plan or head.goal, inputs or dict(head.inputs)
 
 
+def _check_goal(goal: str) -> None:
+    """A path where the goal belongs would be planned, and paid for, as if it were one."""
+    if "\n" not in goal and len(goal) < _LONGEST_PATH and " " not in goal and Path(goal).is_file():
+        hint = f"give a plan with --plan {goal}, a text about which something is to be done with --input {goal}, a goal with - < {goal}"
+        raise ConfigurationError(f"{goal}: this is a file, not a goal ({hint})")
+
+
+def _check_inputs(plan: Plan, inputs: Mapping[str, str], path: Path) -> None:
+    missing = [name for name in plan.inputs if name not in inputs and any(name in one.inputs for one in plan.subtasks)]
+    if missing:
+        given = " ".join(f"--input {name}=FILE" for name in missing)
+        raise ConfigurationError(f"{path}: the plan needs the input {', '.join(missing)} (give it: {given})")
+
+
 def _how_to_go_on(command: RunCommand, result: Result) -> str:
     left = ", ".join(result.of("pending"))
     more = "a larger --max-usd" if result.stopped == "budget" else "another --deadline"
     stopped = f"stopped by the {result.stopped}; not done: {left}."
+    return f"{stopped} {_how_to_take_up(command)}" + (f", and {more}" if command.name is not None else "")
+
+
+def _how_to_take_up(command: RunCommand) -> str:
     if command.name is None:
-        return f"{stopped} Nothing of the run was kept: with --run NAME it could be taken up again."
-    return f"{stopped} Go on with: cascade run --run {command.name}, the same --policy, and {more}"
+        return "Nothing of the run was kept: with --run NAME it could be taken up again."
+    policy = "" if command.policy is None else f" --policy {shlex.quote(command.policy)}"
+    return f"Go on with: cascade run --run {command.name}{policy}"
 
 
 def _inputs(given: tuple[str, ...]) -> dict[str, str]:

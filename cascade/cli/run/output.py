@@ -58,6 +58,9 @@ def print_result(result: Result, where: Console = stderr) -> None:
             where.print(f"{one.id}: rests on results that are not settled: {', '.join(come.rests_on)}")
     by_role = ", ".join(f"{role} {usd(cost)}" for role, cost in result.costs.items())
     where.print(f"{usd(result.cost_nanousd)} USD ({by_role or 'nothing was asked'})")
+    made = sum(attempt.cost_nanousd for come in result.subtasks.values() for attempt in come.attempts)
+    if (cut_off := result.costs.get("executor", 0) - made) > 0:
+        where.print(f"{usd(cut_off)} USD of it were paid for climbs that were cut off; they begin anew")
     if result.reviewer.controls or not result.reviewer.believed:
         where.print(f"reviewer: {one_line(str(result.reviewer))}")
     for note in result.notes:

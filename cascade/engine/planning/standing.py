@@ -14,6 +14,7 @@ from cascade.core.control_items import KEEP_S
 from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.result import ReviewVerdict
 from cascade.core.planning.reviewer import reviewer_id
+from cascade.core.prompts import version_of
 from cascade.engine.runtime import Runtime
 from cascade.ledger.audit import AuditTables, Control, Relation
 from cascade.ledger.stores import LedgerDown
@@ -36,7 +37,7 @@ _memory: WeakKeyDictionary[Runtime, deque[Control]] = WeakKeyDictionary()
 def recall_controls(runtime: Runtime) -> tuple[ControlDone, ...]:
     """The control items of this driver's reviewer as it is now, oldest first."""
     policy, since = runtime.policy, runtime.options.wall() - KEEP_S
-    mine, tables = reviewer_id(policy), _tables(runtime)
+    mine, tables = _name_of(runtime), _tables(runtime)
     found: list[Control] = []
     if tables is not None:
         try:
@@ -54,7 +55,7 @@ def keep_control(runtime: Runtime, done: ControlDone) -> None:
         return
     policy, tables = runtime.policy, _tables(runtime)
     relation = _RELATIONS[done.verdict]
-    control = Control(reviewer_id(policy), done.is_right, relation, runtime.options.wall(), done.cost_nanousd)
+    control = Control(_name_of(runtime), done.is_right, relation, runtime.options.wall(), done.cost_nanousd)
     if tables is not None:
         try:
             tables.add_control(policy.name, control)
@@ -63,6 +64,12 @@ def keep_control(runtime: Runtime, done: ControlDone) -> None:
             if runtime not in _memory:
                 _log(runtime, down)
     _memory.setdefault(runtime, deque(maxlen=_MOST)).append(control)
+
+
+def _name_of(runtime: Runtime) -> str:
+    """The reviewer as its items are kept. At another endpoint it is another one: what an emulator said is nothing against a model."""
+    name, endpoint = reviewer_id(runtime.policy), runtime.options.endpoint.strip()
+    return f"{name}@{version_of(endpoint)}" if endpoint else name
 
 
 def _tables(runtime: Runtime) -> AuditTables | None:

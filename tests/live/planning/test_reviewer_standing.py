@@ -60,6 +60,20 @@ def test_another_reviewer_starts_anew(tmp_path: Path) -> None:
         assert len(recall_controls(again)) == 1
 
 
+def test_what_an_emulator_said_is_nothing_against_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was tried at another endpoint, with the same ledger, leaves the reviewer's standing as it was."""
+    for address, found in (
+        ("http://127.0.0.1:8485", 0),
+        ("https://api.anthropic.com", 0),
+        ("http://127.0.0.1:8485", 1),
+    ):
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", address)
+        with runtime_of(planning(), tmp_path / "ledger.db") as runtime:
+            assert len(recall_controls(runtime)) == found
+            if "127" in address and not found:
+                keep_control(runtime, DONE[0])
+
+
 @pytest.mark.parametrize("ledger", ["ledger.db", "off"])
 def test_after_thirty_days_a_control_item_counts_no_more(tmp_path: Path, ledger: str) -> None:
     """A model behind the same name may have changed."""
