@@ -10,13 +10,21 @@ The drivers (`running`) make the requests, on threads or in asyncio.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
 from cascade.claude.schemas import schema_of
 from cascade.core.decision import Start
-from cascade.core.errors import BudgetExceeded, CascadeError, ClimbError, DeadlineExceeded, RequestError
+from cascade.core.errors import (
+    BudgetExceeded,
+    CascadeError,
+    ClimbError,
+    ConfigurationError,
+    DeadlineExceeded,
+    RequestError,
+)
 from cascade.core.messages import Request
 from cascade.core.planning.controls import ControlDone, control_done
 from cascade.core.planning.executor import Source, executor_request
@@ -71,14 +79,17 @@ class RunTerms:
 
 
 class Job:
-    """A request of the run that is under way. `arguments`: to be answered by the driver, which returns an answer or raises."""
+    """A request of the run that is under way. `arguments`: to be answered by the driver, which returns an answer or raises.
 
-    __slots__ = ("allowance", "arguments", "cost", "ends_with_run", "work")
+    `is_kept`: what came of it is written down.
+    """
+
+    __slots__ = ("allowance", "arguments", "cost", "ends_with_run", "is_kept", "work")
 
     def __init__(self, work: Work, allowance: Allowance, *, ends_with_run: bool) -> None:
         self.work, self.allowance, self.ends_with_run = work, allowance, ends_with_run
         self.arguments: Arguments
-        self.cost = 0
+        self.cost, self.is_kept = 0, False
 
     @property
     def request_id(self) -> str:
@@ -144,11 +155,12 @@ class Execution:
         return self._keep(job, _outcome(job, answer, error))
 
     def put_down(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> None:
-        """As `finish`, where the run cannot go on: what came of the job is kept, and nothing is raised for it."""
-        if error is None or isinstance(error, ClimbError):
-            self.finish(job, answer, error)
-        else:
-            self._give_back(job)
+        """The run cannot go on, perhaps from the middle of `finish`: what came of the job is written down, and nothing is raised for it."""
+        job.allowance.end(job.cost)
+        is_end = error is None or isinstance(error, ClimbError)
+        if is_end and not job.is_kept and self._stopped_by(job, answer, error) is None:
+            with suppress(ConfigurationError):  # then it is asked again
+                self._write_down(job, _outcome(job, answer, error))
 
     def result(self) -> Result:
         """What became of the run so far."""
@@ -166,6 +178,11 @@ class Execution:
 
     def _keep(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
         """An outcome is written down, and then something follows from it."""
+        control = self._write_down(job, outcome)
+        self.schedule.settle(job.work, outcome)
+        return control
+
+    def _write_down(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
         work, control = job.work, None
         if isinstance(work, Control):
             assert isinstance(outcome, PlanReview), "a reviewer is asked"
@@ -176,7 +193,7 @@ class Execution:
             came = {"subtask": work.subtask.id, kind: outcome.to_dict()}
         if self.journal is not None:
             self.journal.came(**came)
-        self.schedule.settle(work, outcome)
+        job.is_kept = True
         return control
 
     def _note_reviewer(self) -> None:

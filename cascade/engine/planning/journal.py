@@ -23,6 +23,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, cast
@@ -83,7 +84,8 @@ class Journal:
 
     `unbelieved`: why the reviewer is not believed in this run; "" while it is.
 
-    Only one process, and one run of it, may have it open. Safe between threads.
+    Only one process, and one run of it, may have it open. Safe between threads. After a write that failed there is none any more: what
+    would follow an unfinished line is no line.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -96,6 +98,7 @@ class Journal:
         self.money = RunAllowance()
         self._open: dict[str, Allowance] = {}
         self._begun: set[str] = set()
+        self._broken = ""
         self._lock = threading.Lock()
 
     @classmethod
@@ -142,13 +145,16 @@ class Journal:
         self._write({"reserve": request_id, "bound": bound}, sync=True)
 
     def settled(self, request_id: str, bound: int, counted: int) -> None:
-        """As `AllowanceBook`. Where it is lost, the call counts with its bound."""
-        self._write({"settle": request_id, "bound": bound, "counted": counted})
+        """As `AllowanceBook`. Where it is lost, the call counts with its bound: what came of it is not lost for that."""
+        with suppress(ConfigurationError):
+            self._write({"settle": request_id, "bound": bound, "counted": counted})
 
     def ended(self, request_id: str, cost: int) -> None:
-        """As `AllowanceBook`."""
+        """As `settled`."""
         if request_id in self._begun:
-            self._write({"end": request_id, "cost": cost})
+            self._begun.discard(request_id)  # first: it may be interrupted, and is written once
+            with suppress(ConfigurationError):
+                self._write({"end": request_id, "cost": cost})
 
     def came(self, **outcome: Any) -> None:
         """What came of a request: `subtask` with `attempt` or `review`, or `control`."""
@@ -209,6 +215,8 @@ class Journal:
     def _write(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:
         line = memoryview(json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         with self._lock:
+            if self._broken:
+                raise ConfigurationError(self._broken)
             try:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
@@ -216,9 +224,8 @@ class Journal:
                     os.fsync(self._descriptor)
             except OSError as error:
                 hint = "make room, then run it again: it goes on from here"
-                raise ConfigurationError(
-                    f"{self.path}: cannot be written: {error.strerror or error} ({hint})"
-                ) from error
+                self._broken = f"{self.path}: cannot be written: {error.strerror or error} ({hint})"
+                raise ConfigurationError(self._broken) from error
 
 
 def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:

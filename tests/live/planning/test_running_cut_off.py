@@ -1,0 +1,111 @@
+"""A run that cannot go on, in the middle of anything: what was paid is kept, nothing waits forever, and the journal stays one."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from cascade import Cascade, ConfigurationError
+from cascade.core.planning.result import Attempt
+from cascade.engine.planning.execution import Execution
+from cascade.engine.planning.journal import Head, Journal
+from tests.live.conftest import Asking, Connections, Emulate
+from tests.live.planning.fleet import DIAMOND, GIVEN, Fleet, ledger_costs, planning
+
+
+@contextmanager
+def interrupted(function: Any, event: str) -> Iterator[None]:
+    """As Ctrl-C, where this function of the caller's thread begins ("call") or has ended ("return") for the third time."""
+    left = 3
+
+    def trace(frame: FrameType, happens: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code is not function.__code__:
+            return None
+        left -= happens == event
+        if left == 0 and happens == event:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize(
+    ("function", "event"),
+    [
+        (Execution.start, "return"),
+        (Execution.finish, "call"),
+        (Execution.finish, "return"),
+        (Journal.ended, "call"),
+        (Journal.ended, "return"),
+        (Journal.came, "call"),
+        (Journal.came, "return"),
+    ],
+)
+def test_an_interrupt_between_any_two_steps_loses_nothing_that_came(
+    connections: Connections, emulate: Emulate, function: Any, event: str
+) -> None:
+    """Also where the result is in hand and nothing is known of it yet."""
+    fleet = Fleet()
+    client = connections.sync_one.with_options(base_url=emulate((), script=fleet).base_url)
+    with Cascade(planning(), client=client) as driver:
+        with interrupted(function, event):
+            driver.run(DIAMOND, inputs=GIVEN, run="cut")
+        result = driver.run(DIAMOND, inputs=GIVEN, run="cut")
+    assert result.ok
+    assert set(fleet.made.values()) == {1}
+    assert (result.maybe_nanousd, result.costs) == (0, ledger_costs())
+
+
+@contextmanager
+def full_disk(room: int, journal: Journal) -> Iterator[None]:
+    """No file grows beyond `room` bytes more than the journal has."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_was_full_for_a_while_leaves_a_journal_that_can_be_read() -> None:
+    """Nothing follows an unfinished line. A call that is paid is not lost for its settlement: it counts with its bound."""
+    journal = Journal.open("full")
+    journal.begin(Head("run_1", DIAMOND.goal, DIAMOND, GIVEN, "p", "h"))
+    journal.begun("r1", "executor", "names")
+    journal.reserved("r1", "executor", 500)
+    with full_disk(20, journal):
+        journal.settled("r1", 500, 7)
+    journal.ended("r1", 7)
+    with pytest.raises(ConfigurationError, match="cannot be written: File too large"):
+        journal.came(subtask="names", attempt=Attempt(0, "r1", 7, "haiku", "Acme").to_dict())
+    with pytest.raises(ConfigurationError, match="cannot be written: File too large"):
+        journal.reserved("r2", "executor", 500)
+    journal.close()
+    again = Journal.open("full")
+    assert (again.attempts, again.money.known, again.money.maybe) == ({}, {}, 500)
+    again.close()
+
+
+def test_a_plan_with_lists_is_the_same_plan_when_it_is_taken_up(asking: Asking, emulate: Emulate) -> None:
+    """Whoever writes one in code may write lists; the journal has none but them."""
+    lists: Any = replace(DIAMOND, inputs=["report"], subtasks=list(DIAMOND.subtasks))
+    driver = asking(planning(), emulate((), script=Fleet()))
+    first = driver.run(lists, inputs=GIVEN, run="lists")
+    assert driver.run(lists, inputs=GIVEN, run="lists").costs == first.costs
+    with pytest.raises(ConfigurationError, match="begun with another plan"):
+        driver.run(replace(lists, subtasks=[]), inputs=GIVEN, run="lists")
