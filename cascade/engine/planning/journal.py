@@ -89,7 +89,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self._descriptor = path, descriptor
+        self.path, self._descriptor, self._process = path, descriptor, os.getpid()
         self.head: Head | None = None
         self.plan: Plan | None = None
         self.attempts: dict[str, list[Attempt]] = {}
@@ -169,6 +169,8 @@ class Journal:
         """Close and unlock the file. May be called twice. What is written later fails."""
         with self._lock:
             if self._descriptor >= 0:
+                if os.getpid() == self._process:
+                    _unlock_file(self._descriptor)
                 os.close(self._descriptor)
                 self._descriptor = -1
 
@@ -276,3 +278,12 @@ def _lock_file(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise ConfigurationError(f"{path}: this run is being driven already (wait for it, or end it)") from None
+
+
+def _unlock_file(descriptor: int) -> None:
+    """A process that was forked meanwhile has the descriptor too, and would hold the lock for as long as it lives."""
+    try:
+        import fcntl  # noqa: PLC0415 - as above
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -109,3 +110,21 @@ def test_a_plan_with_lists_is_the_same_plan_when_it_is_taken_up(asking: Asking, 
     assert driver.run(lists, inputs=GIVEN, run="lists").costs == first.costs
     with pytest.raises(ConfigurationError, match="begun with another plan"):
         driver.run(replace(lists, subtasks=[]), inputs=GIVEN, run="lists")
+
+
+def test_a_process_that_was_forked_during_a_run_does_not_hold_it() -> None:
+    """It lives on when the run has ended, and has every open file of it."""
+    journal = Journal.open("forked")
+    waiting, going = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(going)
+        os.read(waiting, 1)
+        os._exit(0)
+    try:
+        journal.close()
+        Journal.open("forked").close()
+    finally:
+        os.close(going)
+        os.waitpid(child, 0)
+        os.close(waiting)
