@@ -113,7 +113,7 @@ class Execution:
     ) -> None:
         self.terms, self.schedule, self.money, self.journal = terms, schedule, money, journal
         self.is_crowded = False
-        self._running = 0
+        self._running, self._refused = 0, ""
         self._waiting: list[Control] = []
 
     def start(self, concurrency: int) -> list[Job]:
@@ -171,9 +171,12 @@ class Execution:
         costs: dict[Any, int] = self.money.known
         results = schedule.results()
         stopped = schedule.stopped if any(one.status == "pending" for one in results.values()) else None
+        notes = (counted,) if maybe else ()
+        if stopped == "budget" and self._refused:  # which one: only the run's own limit is the caller's to raise
+            notes = (*notes, f"stopped: {self._refused}")
         return Result(
             terms.plan, results, terms.run_id, costs, stopped, schedule.standing,
-            (counted,) if maybe else (), terms.inputs, maybe, terms.policy.hash,
+            notes, terms.inputs, maybe, terms.policy.hash,
         )  # fmt: skip
 
     def _keep(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
@@ -211,13 +214,17 @@ class Execution:
     def _pause(self, job: Job, why: Stop) -> None:
         """A job could not be done within the run's money or time. It is tried again if the money was only reserved."""
         if why == "budget" and job.allowance.is_crowded:
-            self.is_crowded = True  # the next ones have nothing reserved beside them, so that this ends
+            self.is_crowded, self._refused = (
+                True,
+                "",
+            )  # the next ones have nothing reserved beside them, so that this ends
         else:
             self.schedule.stop(why)
 
     def _stopped_by(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> Stop | None:
         """What of the run's own kept this job from its end. What only a budget of the policy cuts short is a result, degraded."""
         if isinstance(error, BudgetExceeded):
+            self._refused = self._refused or error.refused
             return "budget"
         late = job.ends_with_run or self.terms.is_over
         if isinstance(error, DeadlineExceeded):
