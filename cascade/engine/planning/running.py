@@ -115,8 +115,8 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
                 control = run.finish(jobs.pop(task), *_came_of(task))
                 if control is not None:
                     await asyncio.to_thread(keep_control, run.terms.runtime, control)
-    except BaseException:
-        for task in jobs:
+    except BaseException as error:
+        for task in () if isinstance(error, Exception) else jobs:  # if nobody waits; else it is paid for, and ends
             task.cancel()
         if jobs:
             await asyncio.wait(jobs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -13,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from cascade import Cascade, ConfigurationError
+from cascade import AsyncCascade, Cascade, ConfigurationError, Subtask
 from cascade.core.planning.result import Attempt
+from cascade.emulator.scripting import ScriptedReply
 from cascade.engine.planning.execution import Execution
 from cascade.engine.planning.journal import Head, Journal
-from tests.live.conftest import Asking, Connections, Emulate
-from tests.live.planning.fleet import DIAMOND, GIVEN, Fleet, ledger_costs, planning
+from cascade.hooks import Begun, Calling, Ended, Track, cost_of_end
+from tests.live.conftest import COST, Asking, Connections, Emulate
+from tests.live.planning.fleet import DIAMOND, GIVEN, TWO, Fleet, ledger_costs, planning
 
 
 @contextmanager
@@ -128,3 +132,39 @@ def test_a_process_that_was_forked_during_a_run_does_not_hold_it() -> None:
         os.close(going)
         os.waitpid(child, 0)
         os.close(waiting)
+
+
+def test_what_is_under_way_ends_where_a_run_cannot_be_written_down(connections: Connections, emulate: Emulate) -> None:
+    """It is paid for: the hooks, and the ledger with them, are told what it cost. Nothing new is begun."""
+    fleet, ends, first_ended = Fleet(), list[Ended](), threading.Event()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    both = threading.Barrier(2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1])))
+
+    class Told:
+        def begin(self, begun: Begun) -> Track:
+            del begun
+            return self
+
+        def calling(self, call: Calling) -> None:
+            """Nothing is waited for."""
+
+        def ended(self, end: Ended) -> None:
+            ends.append(end)
+            first_ended.set()
+
+    async def script(body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
+        await asyncio.to_thread(both.wait)
+        if "do b" in str(body["messages"]):
+            await asyncio.to_thread(first_ended.wait)
+        return fleet(body, headers)
+
+    client = connections.async_one.with_options(base_url=emulate((), script=script).base_url)
+    driver = AsyncCascade(planning(), client=client, ledger="off", hooks=(Told(),))
+    plan = replace(TWO, subtasks=(*TWO.subtasks, Subtask("c", "do c", ("a",))))
+    try:
+        with pytest.raises(ConfigurationError, match="cannot be written"):
+            connections.runner.run(driver.run(plan, run="full"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(end.is_known, cost_of_end(end)) for end in ends] == [(True, COST["haiku"])] * 2
+    assert fleet.calls == 2
