@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["sync_file", "sync_folder", "try_lock"]
+__all__ = ["sync_file", "sync_folder", "try_lock", "unlock"]
 
 
 def sync_file(path: Path) -> None:
@@ -43,3 +43,12 @@ def try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Let others lock the file. Closing it is not enough where a process was forked meanwhile: that one has the descriptor too."""
+    try:
+        import fcntl  # noqa: PLC0415 - POSIX only
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -66,9 +66,9 @@ class Attempt:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, without the trail's details."""
-        values = asdict(replace(self, answer=None))
+        values = asdict(replace(self, answer=None, data=None))  # it recurses, and data is nested as deep as JSON may be
         del values["answer"]
-        return values
+        return values | {"data": self.data}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Attempt:

@@ -241,7 +241,8 @@ class Schedule:
             return _State(
                 "unsettled", f"sent back by the reviewer, and {last.rung} is the highest rung: {review.reason}", last
             )
-        return _State("pending", work=Execute(subtask, last.number + 1, above, above, review.reason))
+        floor = max(above, self._index[subtask.rung])  # what a budget cut short may stand below the assigned rung
+        return _State("pending", work=Execute(subtask, last.number + 1, above, floor, review.reason))
 
 
 def to_go_on_from(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:

@@ -10,13 +10,21 @@ The drivers (`running`) make the requests, on threads or in asyncio.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
 from cascade.claude.schemas import schema_of
 from cascade.core.decision import Start
-from cascade.core.errors import BudgetExceeded, CascadeError, ClimbError, DeadlineExceeded, RequestError
+from cascade.core.errors import (
+    BudgetExceeded,
+    CascadeError,
+    ClimbError,
+    ConfigurationError,
+    DeadlineExceeded,
+    RequestError,
+)
 from cascade.core.messages import Request
 from cascade.core.planning.controls import ControlDone, control_done
 from cascade.core.planning.executor import Source, executor_request
@@ -71,14 +79,17 @@ class RunTerms:
 
 
 class Job:
-    """A request of the run that is under way. `arguments`: to be answered by the driver, which returns an answer or raises."""
+    """A request of the run that is under way. `arguments`: to be answered by the driver, which returns an answer or raises.
 
-    __slots__ = ("allowance", "arguments", "cost", "ends_with_run", "work")
+    `is_kept`: what came of it is written down.
+    """
+
+    __slots__ = ("allowance", "arguments", "cost", "ends_with_run", "is_kept", "work")
 
     def __init__(self, work: Work, allowance: Allowance, *, ends_with_run: bool) -> None:
         self.work, self.allowance, self.ends_with_run = work, allowance, ends_with_run
         self.arguments: Arguments
-        self.cost = 0
+        self.cost, self.is_kept = 0, False
 
     @property
     def request_id(self) -> str:
@@ -102,7 +113,7 @@ class Execution:
     ) -> None:
         self.terms, self.schedule, self.money, self.journal = terms, schedule, money, journal
         self.is_crowded = False
-        self._running = 0
+        self._running, self._refused = 0, ""
         self._waiting: list[Control] = []
 
     def start(self, concurrency: int) -> list[Job]:
@@ -144,11 +155,12 @@ class Execution:
         return self._keep(job, _outcome(job, answer, error))
 
     def put_down(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> None:
-        """As `finish`, where the run cannot go on: what came of the job is kept, and nothing is raised for it."""
-        if error is None or isinstance(error, ClimbError):
-            self.finish(job, answer, error)
-        else:
-            self._give_back(job)
+        """The run cannot go on, perhaps from the middle of `finish`: what came of the job is written down, and nothing is raised for it."""
+        job.allowance.end(job.cost)
+        is_end = error is None or isinstance(error, ClimbError)
+        if is_end and not job.is_kept and self._stopped_by(job, answer, error) is None:
+            with suppress(ConfigurationError):  # then it is asked again
+                self._write_down(job, _outcome(job, answer, error))
 
     def result(self) -> Result:
         """What became of the run so far."""
@@ -159,13 +171,21 @@ class Execution:
         costs: dict[Any, int] = self.money.known
         results = schedule.results()
         stopped = schedule.stopped if any(one.status == "pending" for one in results.values()) else None
+        notes = (counted,) if maybe else ()
+        if stopped == "budget" and self._refused:  # which one: only the run's own limit is the caller's to raise
+            notes = (*notes, f"stopped: {self._refused}")
         return Result(
             terms.plan, results, terms.run_id, costs, stopped, schedule.standing,
-            (counted,) if maybe else (), terms.inputs, maybe, terms.policy.hash,
+            notes, terms.inputs, maybe, terms.policy.hash,
         )  # fmt: skip
 
     def _keep(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
         """An outcome is written down, and then something follows from it."""
+        control = self._write_down(job, outcome)
+        self.schedule.settle(job.work, outcome)
+        return control
+
+    def _write_down(self, job: Job, outcome: Attempt | PlanReview) -> ControlDone | None:
         work, control = job.work, None
         if isinstance(work, Control):
             assert isinstance(outcome, PlanReview), "a reviewer is asked"
@@ -176,7 +196,7 @@ class Execution:
             came = {"subtask": work.subtask.id, kind: outcome.to_dict()}
         if self.journal is not None:
             self.journal.came(**came)
-        self.schedule.settle(work, outcome)
+        job.is_kept = True
         return control
 
     def _note_reviewer(self) -> None:
@@ -194,13 +214,17 @@ class Execution:
     def _pause(self, job: Job, why: Stop) -> None:
         """A job could not be done within the run's money or time. It is tried again if the money was only reserved."""
         if why == "budget" and job.allowance.is_crowded:
-            self.is_crowded = True  # the next ones have nothing reserved beside them, so that this ends
+            self.is_crowded, self._refused = (
+                True,
+                "",
+            )  # the next ones have nothing reserved beside them, so that this ends
         else:
             self.schedule.stop(why)
 
     def _stopped_by(self, job: Job, answer: Answer[Any] | None, error: BaseException | None) -> Stop | None:
         """What of the run's own kept this job from its end. What only a budget of the policy cuts short is a result, degraded."""
         if isinstance(error, BudgetExceeded):
+            self._refused = self._refused or error.refused
             return "budget"
         late = job.ends_with_run or self.terms.is_over
         if isinstance(error, DeadlineExceeded):

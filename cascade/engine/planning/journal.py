@@ -23,6 +23,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, cast
@@ -32,7 +33,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
 from cascade.core.planning.graph import Plan
 from cascade.core.planning.result import Attempt, PlanReview
-from cascade.disk import sync_folder, try_lock
+from cascade.disk import sync_folder, try_lock, unlock
 from cascade.home import home
 
 __all__ = ["Head", "Journal", "journal_path", "read_head"]
@@ -84,11 +85,12 @@ class Journal:
 
     `unbelieved`: why the reviewer is not believed in this run; "" while it is.
 
-    Only one process, and one run of it, may have it open. Safe between threads.
+    Only one process, and one run of it, may have it open. Safe between threads. After a write that failed there is none any more: what
+    would follow an unfinished line is no line.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self._descriptor = path, descriptor
+        self.path, self._descriptor, self._process = path, descriptor, os.getpid()
         self.head: Head | None = None
         self.plan: Plan | None = None
         self.attempts: dict[str, list[Attempt]] = {}
@@ -97,6 +99,7 @@ class Journal:
         self.money = RunAllowance()
         self._open: dict[str, Allowance] = {}
         self._begun: set[str] = set()
+        self._broken = ""
         self._lock = threading.Lock()
 
     @classmethod
@@ -143,13 +146,16 @@ class Journal:
         self._write({"reserve": request_id, "bound": bound}, sync=True)
 
     def settled(self, request_id: str, bound: int, counted: int) -> None:
-        """As `AllowanceBook`. Where it is lost, the call counts with its bound."""
-        self._write({"settle": request_id, "bound": bound, "counted": counted})
+        """As `AllowanceBook`. Where it is lost, the call counts with its bound: what came of it is not lost for that."""
+        with suppress(ConfigurationError):
+            self._write({"settle": request_id, "bound": bound, "counted": counted})
 
     def ended(self, request_id: str, cost: int) -> None:
-        """As `AllowanceBook`."""
+        """As `settled`."""
         if request_id in self._begun:
-            self._write({"end": request_id, "cost": cost})
+            self._begun.discard(request_id)  # first: it may be interrupted, and is written once
+            with suppress(ConfigurationError):
+                self._write({"end": request_id, "cost": cost})
 
     def came(self, **outcome: Any) -> None:
         """What came of a request: `subtask` with `attempt` or `review`, or `control`."""
@@ -164,6 +170,8 @@ class Journal:
         """Close and unlock the file. May be called twice. What is written later fails."""
         with self._lock:
             if self._descriptor >= 0:
+                if os.getpid() == self._process:
+                    unlock(self._descriptor)
                 os.close(self._descriptor)
                 self._descriptor = -1
 
@@ -210,6 +218,8 @@ class Journal:
     def _write(self, entry: Mapping[str, Any], *, sync: bool = False) -> None:
         line = memoryview(json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         with self._lock:
+            if self._broken:
+                raise ConfigurationError(self._broken)
             try:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
@@ -217,9 +227,8 @@ class Journal:
                     os.fsync(self._descriptor)
             except OSError as error:
                 hint = "make room, then run it again: it goes on from here"
-                raise ConfigurationError(
-                    f"{self.path}: cannot be written: {error.strerror or error} ({hint})"
-                ) from error
+                self._broken = f"{self.path}: cannot be written: {error.strerror or error} ({hint})"
+                raise ConfigurationError(self._broken) from error
 
 
 def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:

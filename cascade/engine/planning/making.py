@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.budgets.allowance import Allowance, RunAllowance
-from cascade.core.errors import AllRungsFailed, DeadlineExceeded, PlanError
+from cascade.core.budgets import usd_text
+from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, PlanError
 from cascade.core.planning.graph import Plan, faults_text, plan_faults, plan_of
 from cascade.core.planning.part import Part
 from cascade.core.planning.planner import Broken, planner_request, read_plan, stale_hints
 from cascade.core.policy.planning import Planning
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, Step
 from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.planning.options import PlanOptions, RunArguments, read_goal, read_options, require_planning
@@ -61,6 +62,8 @@ def make_plan(driver: Cascade, making: Making) -> Planned:
             come: Answer[Any] | AllRungsFailed = driver.respond(making.arguments())
         except AllRungsFailed as failed:
             come = failed
+        except BudgetExceeded as refused:
+            raise making.refused(refused) from None
         if (planned := making.read(come)) is not None:
             return planned
 
@@ -72,6 +75,8 @@ async def amake_plan(driver: AsyncCascade, making: Making) -> Planned:
             come: Answer[Any] | AllRungsFailed = await driver.respond(making.arguments())
         except AllRungsFailed as failed:
             come = failed
+        except BudgetExceeded as refused:
+            raise making.refused(refused) from None
         if (planned := making.read(come)) is not None:
             return planned
 
@@ -109,7 +114,7 @@ class Making:
         self._ends_at = None if given.deadline_s is None else clock() + given.deadline_s
         self._broken: Broken | None = None
         self._allowance: Allowance | None = None
-        self._cost, self._ids = 0, list[str]()
+        self._cost, self._ids, self._steps = 0, list[str](), tuple[Step, ...]()
 
     @property
     def cost_nanousd(self) -> int:
@@ -168,10 +173,19 @@ class Making:
             if kind not in _REPAIRABLE:
                 raise come if isinstance(come, AllRungsFailed) else self._failed((f"its call ended {kind}",))
             faults = (_REPAIRABLE[kind],)
+        self._steps += come.steps
         if len(self._ids) == _ATTEMPTS:
             raise self._failed(faults)
         self._broken = Broken(come.text if isinstance(come, Answer) else None, faults)
         return None
+
+    def refused(self, error: BudgetExceeded) -> BudgetExceeded:
+        """The error for a call that no budget has room for: before the repair a plan was paid for that cannot be run."""
+        if self._broken is None:
+            return error
+        done = f"the plan that {usd_text(self._cost)} were paid for cannot be run, and it is not repaired"
+        message = f"{error.refused}: {done}: {'; '.join(self._broken.faults)}"
+        return BudgetExceeded(message, refused=error.refused, steps=self._steps)
 
     def _failed(self, faults: tuple[str, ...]) -> PlanError:
         rung = (self._runtime.policy.plan or Planning()).planner

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cascade.budgets.allowance import RunAllowance
 from cascade.core.errors import ConfigurationError
 from cascade.core.planning.controls import ControlDone
-from cascade.core.planning.graph import Plan
+from cascade.core.planning.graph import Plan, plan_of
 from cascade.core.planning.result import Attempt, Result
 from cascade.core.planning.schedule import Schedule, to_go_on_from
 from cascade.engine.planning.execution import Execution, RunTerms
@@ -155,7 +155,7 @@ def _require_same(opened: OpenedRun, journal: Journal, head: Head, plan: Plan | 
     policy, changed = opened.runtime.policy, list[str]()
     if opened.goal != head.goal:
         changed.append("another goal")
-    elif isinstance(plan, Plan) and plan != journal.plan:
+    elif isinstance(plan, Plan) and plan_of(plan.to_dict())[0] != journal.plan:  # lists where a plan has tuples, too
         changed.append("another plan" if journal.plan is not None else "a goal, which is not planned yet")
     elif isinstance(plan, Result) and plan.id != head.run:
         changed.append(f"another Result ({head.run})")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["arun_plan", "run_plan"]
 
-_Done = tuple[Job, Answer[Any] | None, BaseException | None]
+_Come = tuple[Answer[Any] | None, BaseException | None]
 
 
 def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) -> Result:
@@ -49,37 +49,39 @@ def run_plan(driver: Cascade, plan: Plan | Result | str, options: RunOptions) ->
 
 
 def _drive(driver: Cascade, run: Execution, concurrency: int) -> None:
-    """Each request on a thread of its own. The threads are daemons: who interrupts a second time does not wait for them."""
-    done: SimpleQueue[_Done] = SimpleQueue()
-    running = 0
+    """Each request on a thread of its own. The threads are daemons: who interrupts a second time does not wait for them.
+
+    An interrupt may arrive between any two operations, also with a job in hand that the queue gave: what came is in `come` until it is kept.
+    """
+    threads, come, done = dict[Job, threading.Thread](), dict[Job, _Come](), SimpleQueue[Job]()
     try:
         while True:
             for job in run.start(concurrency):
-                thread = threading.Thread(
-                    target=copy_context().run, args=(_answer, driver, job, done), name="cascade-run", daemon=True
+                threads[job] = threading.Thread(
+                    target=copy_context().run, args=(_answer, driver, job, come, done), name="cascade-run", daemon=True
                 )
-                running += 1  # first: an interrupt in between must not leave it unwaited for
-                thread.start()
-            if not running:
+                threads[job].start()
+            if not threads:
                 return
-            come = done.get()
-            running -= 1
-            control = run.finish(*come)
+            job = done.get()
+            control = run.finish(job, *come[job])
+            del threads[job]
             if control is not None:
                 keep_control(run.terms.runtime, control)
     except BaseException:  # nothing more is begun; what is under way is paid for, so its end is kept
-        while running:
-            come = done.get()
-            running -= 1
-            run.put_down(*come)
+        for job, thread in threads.items():
+            if thread.ident is not None:  # it was started
+                thread.join()
+                run.put_down(job, *come[job])
         raise
 
 
-def _answer(driver: Cascade, job: Job, done: SimpleQueue[_Done]) -> None:
+def _answer(driver: Cascade, job: Job, come: dict[Job, _Come], done: SimpleQueue[Job]) -> None:
     try:
-        done.put((job, driver.respond(job.arguments), None))
+        come[job] = driver.respond(job.arguments), None
     except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
-        done.put((job, None, error))
+        come[job] = None, error
+    done.put(job)
 
 
 async def arun_plan(driver: AsyncCascade, plan: Plan | Result | str, options: RunOptions) -> Result:
@@ -113,8 +115,8 @@ async def _adrive(driver: AsyncCascade, run: Execution, concurrency: int) -> Non
                 control = run.finish(jobs.pop(task), *_came_of(task))
                 if control is not None:
                     await asyncio.to_thread(keep_control, run.terms.runtime, control)
-    except BaseException:
-        for task in jobs:
+    except BaseException as error:
+        for task in () if isinstance(error, Exception) else jobs:  # if nobody waits; else it is paid for, and ends
             task.cancel()
         if jobs:
             await asyncio.wait(jobs)
@@ -136,7 +138,7 @@ def _kept(opened: OpenedRun, result: Result) -> Result:
     return result if note is None else replace(result, notes=(*result.notes, note))
 
 
-def _came_of(task: asyncio.Task[Answer[Any]]) -> tuple[Answer[Any] | None, BaseException | None]:
+def _came_of(task: asyncio.Task[Answer[Any]]) -> _Come:
     if task.cancelled():
         return None, asyncio.CancelledError()
     error = task.exception()

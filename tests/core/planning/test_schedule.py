@@ -9,6 +9,7 @@ import pytest
 
 from cascade.core.modes import share_of
 from cascade.core.planning.graph import Plan, Subtask
+from cascade.core.planning.result import Attempt
 from cascade.core.planning.schedule import Execute, Review, Schedule, to_go_on_from
 from tests.core.planning.scheduling import drive, failed, made, policy, said
 
@@ -293,3 +294,26 @@ def test_outcomes_of_what_is_not_under_way_are_refused() -> None:
     run.settle(work, made(work))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="not handed out"):
         run.settle(work, made(work))  # pyright: ignore[reportArgumentType]
+
+
+def test_what_a_budget_cut_short_is_made_again_with_the_assigned_rung_as_floor() -> None:
+    """The retry begins exactly one rung up; no answer below the assigned rung stands there either."""
+    run = schedule(Plan("g", (Subtask("a", "1", rung="opus"),)))
+    (work,) = run.ready()
+    assert isinstance(work, Execute)
+    run.settle(work, made(work, rung="haiku", degraded="budget"))
+    (review,) = run.ready()
+    run.settle(review, said("retry"))
+    (again,) = run.ready()
+    assert isinstance(again, Execute)
+    assert (again.start, again.floor) == (1, 2)
+
+
+def test_a_value_as_deep_as_json_may_be_is_written_down() -> None:
+    """What it cost is paid by then."""
+    deep: Any = "x"
+    for _ in range(900):
+        deep = [deep]
+    values = Attempt(0, "r", 10, "haiku", "[…]", deep).to_dict()
+    assert Attempt.from_dict(values).to_dict() == {**values, "data": deep}
+    assert values["data"] is deep

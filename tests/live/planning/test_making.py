@@ -130,9 +130,14 @@ def test_planning_spends_no_more_than_it_may(asking: Asking, emulate: Emulate) -
         driver.plan(GOAL, inputs=GIVEN, max_usd=1e-6)
     assert planner.asked == []
     (most,) = re.findall(r"may cost (\S+) USD", str(refused.value))
-    with pytest.raises(BudgetExceeded, match=r"the run's limit of \S+ USD has no room"):
+    with pytest.raises(BudgetExceeded, match=r"the run's limit of \S+ USD has no room") as unrepaired:
         driver.plan(GOAL, inputs=GIVEN, max_usd=float(most) + 1e-6)
     assert len(planner.asked) == 1
+    assert "the plan that 0.0004 USD were paid for cannot be run, and it is not repaired: subtask" in str(
+        unrepaired.value
+    )
+    assert "nothing was paid" not in str(unrepaired.value)
+    assert round(unrepaired.value.cost_usd * 1e9) == COST["sonnet"]
 
 
 def test_planning_ends_at_its_deadline(asking: Asking, emulate: Emulate) -> None:

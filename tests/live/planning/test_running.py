@@ -299,6 +299,8 @@ def test_a_budget_of_the_policy_stops_a_run_as_its_own_limit_does(asking: Asking
     policy = planning(max_tokens=100, budget={"daily_usd": "0.002", "on_exhausted": "reject"})
     result = asking(policy, emulate((), script=Fleet())).run(DIAMOND, inputs=GIVEN, concurrency=1)
     assert (result.stopped, result.of("failed"), result.of("accepted")) == ("budget", (), ("names",))
+    (note,) = result.notes
+    assert note.startswith("stopped: the daily budget of live, 0.002 USD, has no room for a call that may cost")
     assert result.costs == ledger_costs()
 
 
