@@ -31,7 +31,7 @@ __all__ = ["RunCommand", "exit_code", "run_plan"]
 
 _POLICY = "planning"
 _LONGEST_PATH = 300
-_STOPPED = {"budget": 5, "deadline": 4}
+_STOPPED = {"budget": 5, "deadline": 4, "mode": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,9 @@ def _check_inputs(plan: Plan, inputs: Mapping[str, str], path: Path) -> None:
 
 def _how_to_go_on(command: RunCommand, result: Result) -> str:
     left = ", ".join(result.of("pending"))
-    more = "a larger --max-usd" if result.stopped == "budget" else "another --deadline"
+    more = {"budget": ", and a larger --max-usd", "deadline": ", and another --deadline"}.get(result.stopped or "", "")
     stopped = f"stopped by the {result.stopped}; not done: {left}."
-    return f"{stopped} {_how_to_take_up(command)}" + (f", and {more}" if command.name is not None else "")
+    return f"{stopped} {_how_to_take_up(command)}" + (more if command.name is not None else "")
 
 
 def _how_to_take_up(command: RunCommand) -> str:

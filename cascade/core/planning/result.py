@@ -158,7 +158,7 @@ class ReviewerStanding:
 class Result:
     """What a run made. `str(result)` is the text of the plan's final subtask.
 
-    `stopped`: what ended it before everything was settled; it can be taken up again: `cascade.run(result)`, or the same `run=` name.
+    `stopped`: what ended it before everything was settled (`mode`: `cascade mode` was switched); it can be taken up again: `cascade.run(result)`, or the same `run=` name.
     `costs`: nano-USD by role, with what a limit or a deadline cut off. `notes`: what else the caller should know. `id`: of the run, on the ledger. `maybe_nanousd`: what calls
     whose reply never came may have cost beside that; it counts toward `max_usd`. `policy_hash`: of the policy that it was run under.
     """
@@ -167,7 +167,7 @@ class Result:
     subtasks: Mapping[str, SubtaskResult]
     id: str = ""
     costs: Mapping[Role, int] = field(default_factory=dict[Role, int])
-    stopped: Literal["budget", "deadline"] | None = None
+    stopped: Literal["budget", "deadline", "mode"] | None = None
     reviewer: ReviewerStanding = ReviewerStanding()
     notes: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)

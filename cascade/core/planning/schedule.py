@@ -26,7 +26,7 @@ from cascade.core.policy.planning import Planning
 
 __all__ = ["Control", "Execute", "Review", "Schedule", "Stop", "Work", "to_go_on_from"]
 
-Stop = Literal["budget", "deadline"]
+Stop = Literal["budget", "deadline", "mode"]
 
 
 @dataclass(frozen=True, slots=True)

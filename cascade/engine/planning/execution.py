@@ -121,6 +121,8 @@ class Execution:
         self._note_reviewer()
         if self.terms.is_over:
             self.schedule.stop("deadline")
+        elif self.terms.runtime.mode() != "enforce":
+            self.schedule.stop("mode")
         if self.schedule.stopped is not None:
             return []
         room = max(0, (1 if self.is_crowded else concurrency) - self._running)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from cascade import ConfigurationError, Plan, PlanError, RequestError, Subtask
+from cascade.engine.mode_switch import SwitchFile, switch_path, write_switch_file
 from tests.live.conftest import Asking, Emulate, ladder
-from tests.live.planning.fleet import DIAMOND, TWO, Fleet, planning
+from tests.live.planning.fleet import DIAMOND, GIVEN, TWO, Fleet, planning
 
 
 def test_a_policy_without_plan_or_in_another_mode_cannot_run_one(asking: Asking, emulate: Emulate) -> None:
@@ -47,3 +48,17 @@ def test_arguments_that_make_no_sense_are_refused(asking: Asking, emulate: Emula
     """By name."""
     with pytest.raises(RequestError, match=next(iter(wrong))):
         asking(planning(), emulate((), script=Fleet())).run(TWO, **wrong)
+
+
+def test_a_run_that_is_switched_off_begins_nothing_more_and_goes_on_later(asking: Asking, emulate: Emulate) -> None:
+    """What is under way comes to its end; the rest is pending until the mode is enforce again."""
+    fleet = Fleet()
+    fleet.on_request = lambda calls: write_switch_file(SwitchFile(all="off"), switch_path()) if calls == 1 else None
+    driver = asking(planning(), emulate((), script=fleet))
+    stopped = driver.run(DIAMOND, inputs=GIVEN)
+    assert (stopped.stopped, stopped.of("accepted"), fleet.calls) == ("mode", ("names",), 1)
+    with pytest.raises(ConfigurationError, match="in mode off"):
+        driver.run(stopped)
+    write_switch_file(SwitchFile(), switch_path())
+    result = driver.run(stopped)
+    assert (result.ok, result.stopped, fleet.made["list the names", "haiku"]) == (True, None, 1)
