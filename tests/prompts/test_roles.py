@@ -197,3 +197,24 @@ def test_a_request_has_the_roles_of_its_task_and_of_what_it_brings() -> None:
     baseline = bind_baseline(plan)
     assert baseline.prompts_for("careful", plain) == {}
     assert set(baseline.prompts_for("careful", schema)) == {"form"}
+
+
+@pytest.mark.parametrize(
+    ("role", "unused", "used"),
+    [
+        ("planner", "You plan a piece of work.", "The plan is one JSON object."),
+        ("executor", "You do one subtask of a larger piece of work.", "The answer is one JSON object"),
+        ("reviewer", "You review the result of one part", '"enum": ["accept"'),
+    ],
+)
+def test_words_of_ones_own_have_a_version_without_those_that_they_replace(
+    role: str, unused: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not asked any more may change; what stands beside one's own may not."""
+    policy = policy_of(plan={"planner": "r1", "reviewer": "r1", "prompts": {role: "Do it well."}})
+    before = plan_roles(policy)
+    with monkeypatch.context() as patched:
+        edit(patched, role, unused, "Work.")
+        assert plan_roles(policy) == before
+    edit(monkeypatch, role, used, used.upper())
+    assert {name for name, version in plan_roles(policy).items() if version != before[name]} == {role}

@@ -31,7 +31,7 @@ class Source:
 def executor_version(policy: Policy) -> str:
     """Names the words that this policy's executors are asked in."""
     own = policy.plan.prompts.executor if policy.plan is not None else None
-    return words.VERSION if own is None else version_of(own, words.VERSION)
+    return words.VERSION if own is None else version_of(own, words.FRAME, words.DOUBT, words.REPLY)
 
 
 def _unenforced(schema: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Broken:
 def planner_version(policy: Policy) -> str:
     """Names the words that this policy's planner is asked in."""
     own = policy.plan.prompts.planner if policy.plan is not None else None
-    return words.VERSION if own is None else version_of(own, words.VERSION)
+    return words.VERSION if own is None else version_of(own, words.FRAME, words.REPAIR, words.plan_schema((), ()))
 
 
 def stale_hints(policy: Policy) -> tuple[str, ...]:
