@@ -5,9 +5,10 @@ What the audit's judges (`audit.controls`) and the reviewer of plans (`planning.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from cascade.core.binomial import upper_tail
 
 __all__ = ["FEWEST", "KEEP_S", "MOST_WRONG", "SHARE", "Tally", "is_above"]
 
@@ -66,5 +67,4 @@ def is_above(hits: int, n: int, share: float) -> bool:
 
     That is so where so many hits of `n`, or more, have a probability of less than 5 % at `share`.
     """
-    tail = sum(math.comb(n, count) * share**count * (1 - share) ** (n - count) for count in range(hits, n + 1))
-    return hits > 0 and tail < _CHANCE
+    return hits > 0 and upper_tail(hits, n, share) < _CHANCE

@@ -50,7 +50,7 @@ def test_costs_by_role_are_the_whole_bill() -> None:
     )
     assert run.spent == Spent(planner=30, below=1, above=60, reviewer=10, control=5)
     one = run.subtasks["one"]
-    assert (one.status, one.first_final, one.final, one.review) == ("accepted", "sonnet", "opus", "retry")
+    assert (one.status, one.final, one.review) == ("accepted", "opus", "retry")
     assert one.after == 40 + 10
     assert (one.higher, one.below_stood) == (40, True)
     costs = plan_costs([run], "role")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 
+from cascade.core.binomial import upper_tail
+
 __all__ = ["interval", "lower_bound"]
 
 _HALVINGS = 40  # to 1e-12
-_NEGLIGIBLE = 1e-17
 
 
 def interval(failed: float, runs: int, *, single: bool, delta: float = 0.05) -> tuple[float, float]:
@@ -36,25 +37,8 @@ def lower_bound(failed: float, runs: int, delta: float, *, single: bool) -> floa
 
 def _probability(failed: float, runs: int, rate: float, *, single: bool) -> float:
     """At most so probable are as many failures or more, at a rate below the observed one."""
-    tail = _tail(math.floor(failed + 1e-9), runs, rate)
+    tail = upper_tail(math.floor(failed + 1e-9), runs, rate)
     return tail if single else min(1.0, math.e * tail, _hoeffding(failed / runs, runs, rate))
-
-
-def _tail(failed: int, runs: int, rate: float) -> float:
-    """P(X >= failed), X binomial. Above the mean the terms only fall, so the sum ends early."""
-    if failed <= runs * rate:
-        return 1.0
-    if rate <= 0:
-        return 0.0
-    log = math.lgamma(runs + 1) - math.lgamma(failed + 1) - math.lgamma(runs - failed + 1)
-    term = math.exp(log + failed * math.log(rate) + (runs - failed) * math.log1p(-rate))
-    whole, odds = 0.0, rate / (1 - rate)
-    for count in range(failed, runs + 1):
-        whole += term
-        if term <= whole * _NEGLIGIBLE:
-            break
-        term *= (runs - count) / (count + 1) * odds
-    return whole
 
 
 def _hoeffding(share: float, runs: int, rate: float) -> float:

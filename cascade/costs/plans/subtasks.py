@@ -100,12 +100,6 @@ class SubtaskRecord:
         return first.review if first is not None else None
 
     @property
-    def first_final(self) -> str | None:
-        """The rung that answered the first attempt."""
-        first = self.attempts.get(0)
-        return first.final if first is not None else None
-
-    @property
     def final(self) -> str | None:
         """The rung that made the result; None without one."""
         return self._last.final
