@@ -22,9 +22,9 @@ FILES = tuple(sorted((ROOT / "cascade").rglob("*.py")))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # Only a face may lean on an optional dependency as it is imported; everything else imports one where it is used.
-FACES = ("cli", "emulator", "gateway")
+FACES = ("cli", "dashboard", "emulator", "gateway")
 HEAVY = {
-    "aiohttp", "anthropic", "anyio", "click", "h11", "httpcore2", "httpx2", "jinja2", "json_repair", "jsonschema_rs", "numpy",
+    "aiohttp", "anthropic", "anyio", "click", "distributed", "duckdb", "h11", "httpcore2", "httpx2", "jinja2", "json_repair", "jsonschema_rs", "numpy",
     "openai", "pyarrow", "rich", "starlette", "typer", "uvicorn", "zstandard",
 }  # fmt: skip
 

@@ -1,0 +1,11 @@
+"""Spreads tasks over processes and machines: in this process, or on a Dask cluster (extra `dask`).
+
+A task is a function of a module with plain arguments and a plain result, so that it can be sent. A task whose worker dies is run again by another,
+so it must be one that may be begun twice: a count does not change, and a recording goes on from its journal.
+"""
+
+from __future__ import annotations
+
+from cascade.cluster.tasks import Cluster, Done, InProcess, Task, TaskFailed
+
+__all__ = ["Cluster", "Done", "InProcess", "Task", "TaskFailed"]
