@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from cascade.ledger.postgres.connection import MIGRATING, Session
-from cascade.ledger.postgres.months import month_of, month_start, next_month, partitions
+from cascade.ledger.postgres.months import partitions
 from cascade.ledger.postgres.schema import MIGRATIONS
 from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, Content
 from cascade.ledger.stores import LedgerDown
+from cascade.ledger.utc_months import month_of, month_start, next_month
 from cascade.ledger.verifying.verification import verify
 from tests.ledger.books import AT, Writer, make_older
 from tests.ledger.test_postgres import fill, seen
@@ -36,7 +37,7 @@ def session(address: str) -> Iterator[Any]:
 def names(address: str, table: str = "entries") -> list[str]:
     """The partitions there are."""
     with session(address) as connection:
-        return [one.name for one in partitions(connection, table)]
+        return [one.name for one in partitions(connection.execute, table)]
 
 
 def rows(address: str, table: str) -> int:
@@ -238,7 +239,7 @@ def test_a_ledger_that_is_too_large_is_upgraded_beforehand(postgres_database: st
     with closing(PostgresReader(postgres_database)) as reader:
         assert seen(reader) == told
     with session(postgres_database) as connection:
-        (old, _) = partitions(connection, "entries")
+        (old, _) = partitions(connection.execute, "entries")
         assert (old.name, old.since) == ("entries_before", float("-inf"))
         assert old.until == month_of(old.until)
         assert connection.execute("SELECT made FROM version").fetchone() == (len(MIGRATIONS),)

@@ -11,10 +11,11 @@ partition, and they are moved when their month is made.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+
+from cascade.ledger.utc_months import month_name, month_of, next_month
 
 __all__ = [
     "ATTACH_OLD",
@@ -22,9 +23,6 @@ __all__ = [
     "PARTITIONED",
     "Partition",
     "make_ahead",
-    "month_of",
-    "month_start",
-    "next_month",
     "partitions",
     "prove_ends",
 ]
@@ -51,29 +49,13 @@ class Partition:
     is_default: bool = False
 
 
-def month_start(year: int, month: int) -> int:
-    """When a month begins (UTC), in Unix seconds."""
-    return int(datetime(year, month, 1, tzinfo=UTC).timestamp())
-
-
-def month_of(at: float) -> int:
-    """The beginning of the month that contains a time."""
-    there = datetime.fromtimestamp(at, UTC)
-    return month_start(there.year, there.month)
-
-
-def next_month(start: int) -> int:
-    """The beginning of the month after the one that begins at `start`."""
-    return month_of(start + 32 * 86_400)
-
-
-def partitions(connection: Any, table: str) -> Sequence[Partition]:
+def partitions(execute: Callable[..., Any], table: str) -> Sequence[Partition]:
     """The partitions of a table, the default one last."""
     question = (
         "SELECT CAST(CAST(c.oid AS regclass) AS text), pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = CAST(%s AS regclass)"
     )
-    found = [_partition(table, name, bound) for name, bound in connection.execute(question, (table,)).fetchall()]
+    found = [_partition(table, name, bound) for name, bound in execute(question, (table,)).fetchall()]
     return sorted(found, key=lambda one: (one.is_default, one.since))
 
 
@@ -96,7 +78,7 @@ def make_ahead(connection: Any, now: float) -> Sequence[str]:
     this = month_of(now)
     missing: list[tuple[str, int]] = []
     for table in PARTITIONED:
-        there = [one for one in partitions(connection, table) if not one.is_default]
+        there = [one for one in partitions(connection.execute, table) if not one.is_default]
         months = (this, next_month(this))
         missing += [(table, start) for start in months if not any(one.since <= start < one.until for one in there)]
     return [_make(connection, table, start) for table, start in missing]
@@ -104,7 +86,7 @@ def make_ahead(connection: Any, now: float) -> Sequence[str]:
 
 def _make(connection: Any, table: str, start: int) -> str:
     end = next_month(start)
-    name = f"{table}_{datetime.fromtimestamp(start, UTC):%Y_%m}"
+    name = f"{table}_{month_name(start).replace('-', '_')}"
     strays = f"DELETE FROM {table}_stray WHERE at >= {start} AND at < {end} RETURNING *"  # noqa: S608 - constants and numbers
     for statement in (
         *_made(table, name),

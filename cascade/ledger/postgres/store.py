@@ -165,7 +165,7 @@ class PostgresStore:
 
 def _drop_contents(connection: Connection, before: float) -> None:
     """Drop the months of texts that are wholly older."""
-    for one in partitions(connection, "contents"):
+    for one in partitions(connection.execute, "contents"):
         if one.until <= before:
             connection.execute(f"DROP TABLE {one.name}")
 
