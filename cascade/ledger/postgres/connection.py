@@ -38,6 +38,7 @@ Connection = Any
 _CONNECT_S = 3
 _MIGRATE_S = 10.0  # many processes may start at once, and migrate one after another
 _UPGRADE_S = 86_400.0
+_SHARED_MS = 10_000  # after which the kernel gives up a peer that does not answer
 _GRACE_S = 1.0  # for the server to report its own timeout
 
 ORDER = 0x4341_5343_0001
@@ -102,7 +103,8 @@ class Session:
     def borrow(self) -> Connection:
         """A connection of the process's pool; `give_back` returns it, its transaction ended. Raises LedgerDown within `seconds`."""
         with self.translate_errors():
-            connection = pool_at(self._url, _bounded_class(), self._parameters()).borrow(self.seconds)
+            shared = {**self._parameters(), "tcp_user_timeout": _SHARED_MS}  # not the first borrower's
+            connection = pool_at(self._url, _bounded_class(), shared).borrow(self.seconds)
         connection.patience = self.seconds + _GRACE_S
         return connection
 
