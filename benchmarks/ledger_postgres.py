@@ -1,4 +1,4 @@
-"""The Postgres ledger by months against the same tables in one piece: `python benchmarks/ledger_postgres.py [--entries N] [--quick]`.
+"""The Postgres ledger by months against the same tables in one piece: `python benchmarks/ledger_postgres.py [--entries N] [--quick] [--only prune]`.
 
 Two databases of one server with the same rows: `months` as the ledger has it, `plain` with tables that are not partitioned, but have the same
 columns and indexes. Each figure is taken of both in turn, the median is printed, and their ratio: on a noisy machine only that means much.
@@ -231,19 +231,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="10,000 entries: shows that it works")
+    parser.add_argument("--only", choices=("prune", "migrate"), help="this alone")
     options = parser.parse_args()
     rows, batches, turns = (10_000, 4, 2) if options.quick else (options.entries, 60, 7)
     with PostgresServer() as server:
-        addresses = {name: server.database() for name in ("months", "plain")}
-        for name, address in addresses.items():
-            make(address, plain=name == "plain")
-            with ledger(address) as connection:
-                fill(connection, rows)
-        writing(addresses, batches)
-        reading(addresses, rows, turns)
-        dropping(addresses, rows)
-        pruning(server, rows)
-        migrating(server, rows)
+        if options.only is None:
+            addresses = {name: server.database() for name in ("months", "plain")}
+            for name, address in addresses.items():
+                make(address, plain=name == "plain")
+                with ledger(address) as connection:
+                    fill(connection, rows)
+            writing(addresses, batches)
+            reading(addresses, rows, turns)
+            dropping(addresses, rows)
+        if options.only != "migrate":
+            pruning(server, rows)
+        if options.only != "prune":
+            migrating(server, rows)
 
 
 if __name__ == "__main__":
