@@ -54,6 +54,7 @@ def imports_of(tree: ast.AST, *, deferred: bool = True) -> Iterator[str]:
                 yield from imports_of(node, deferred=deferred)
 
 
+@lru_cache(maxsize=None)
 def parse(path: Path) -> ast.Module:
     """Parse one file of the package."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
