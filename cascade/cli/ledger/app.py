@@ -11,7 +11,9 @@ from cascade.cli.options import JSON, LEDGER
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(help="Verify, export and show the ledger, and erase texts from it.", rich_markup_mode=None)
+ledger_app = typer.Typer(
+    help="Verify, export, move and show the ledger, and erase texts from it.", rich_markup_mode=None
+)
 
 _SINCE = typer.Option(help="From this time on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
 _UNTIL = typer.Option(help="Before this time; same forms as --since.")
@@ -55,6 +57,18 @@ def ledger_export(
     from cascade.cli.ledger.command import ExportOptions, run_export  # noqa: PLC0415
 
     run_export(ExportOptions(ledger, output, since, until, content, force), as_json=as_json)
+
+
+@ledger_app.command("move")
+def ledger_move(
+    to: Annotated[str, typer.Option("--to", help="The Postgres database: postgresql://… An empty one, at first.")],
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> int:
+    """Move an SQLite ledger to Postgres; run again, it goes on, or moves what came since. Exit 3 if the sides differ."""
+    from cascade.cli.ledger.moving import run_move  # noqa: PLC0415
+
+    return run_move(ledger, to, as_json=as_json)
 
 
 @ledger_app.command("tail")
