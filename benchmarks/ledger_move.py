@@ -18,6 +18,7 @@ Exits with 1 if any of this does not hold.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import subprocess
@@ -69,10 +70,13 @@ TABLES = {
 """The columns that both engines have."""
 TABLES |= {f"{name}_days": TABLES[name] for name in ("spend", "traffic")}
 
-_CHILD = "import sys\nfrom benchmarks.ledger_move import child\nchild(*sys.argv[1:])"
+_CHILD = (
+    "import sys, pathlib\nfrom cascade.ledger.moving.running import move\n"
+    "move(pathlib.Path(sys.argv[1]), sys.argv[2], at_once=int(sys.argv[3]))"
+)
 
-Start = Callable[[list[str]], "subprocess.Popen[str]"]
-"""Starts Python with these arguments; `kill` ends the process."""
+Start = Callable[[list[str]], tuple["subprocess.Popen[str]", int]]
+"""Starts Python with these arguments; the process, and the id of what is to be killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +99,15 @@ class _Clock:
         return self.now
 
 
-def make_source(path: Path, steps: int, *, first: int = 0) -> None:
-    """Write a ledger of at least so many steps, or add them to it, `first` requests after its beginning."""
+def make_source(path: Path, steps: int, *, first: int = 0, days: int = DAYS) -> None:
+    """Write a ledger of at least so many steps, over so many days, or add them to it, `first` requests after its beginning."""
     plan, clock = bind_policy(load_policy("default")), _Clock()
     writer = open_ledger(path, Ledger())
     plain = LedgerHook(writer, Ledger(), clock=clock)
     kept = LedgerHook(writer, Ledger(content=True), clock=clock)
     written, total = 0, max(steps, 1) / 2
     for number, events in enumerate(islice(requests(plan), first, None)):
-        clock.now = START + DAYS * 86_400 * (min(number, total) / total) + first
+        clock.now = START + days * 86_400 * (min(number, total) / total) + first
         report(plain if number % 10 else kept, replace(events, begun=replace(events.begun, at=clock.now)))
         written += len(events.calls)
         if number % 500 == 499 and not writer.flush(60):
@@ -129,7 +133,7 @@ def _small_tables(path: str, first: int) -> None:
         gateway.add_feedback(
             Feedback(f"casc_{first + number:032x}", number / 20, START + number, f"“note” {number}", "team")
         )
-    audit.add_control("default", Control("judge", True, "same", START, 1_000))
+    audit.add_control("default", Control("judge", True, "agree", START, 1_000))
     audit.add_mark(Mark("default", START, "alarm", {"rate": 0.25}))
     audit.step_ratchet(audit.ratchet("default"), Ratchet("default", "c" * 64, first, START))
     shipped = AuditRow(
@@ -140,16 +144,10 @@ def _small_tables(path: str, first: int) -> None:
         store.write(Batch(samples=[shipped._replace(request=f"casc_{first + number:032x}") for number in range(20)]))
 
 
-def child(path: str, url: str, at_once: str) -> None:
-    """The process to be killed."""
-    move(Path(path), url, at_once=int(at_once))
-
-
-def start_python(arguments: list[str]) -> subprocess.Popen[str]:
+def start_python(arguments: list[str]) -> tuple[subprocess.Popen[str], int]:
     """Start this Python."""
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return process, process.pid
 
 
 def interrupted(
@@ -165,15 +163,17 @@ def interrupted(
         for number in range(kills):
             before, is_last = _mark(looking), number == kills - 1
             wanted = last if is_last else before + max(1, int((last - before) * chance.uniform(0.05, 0.6)))
-            process = start(["-c", _CHILD, str(path), url, str(at_once)])
+            process, victim = start(["-c", _CHILD, str(path), url, str(at_once)])
             try:
                 while _mark(looking) < wanted and process.poll() is None:
                     time.sleep(0.002)
-                time.sleep(chance.uniform(0, WITHIN_S) if not is_last else 0.002)
+                time.sleep(0.002 if is_last else chance.uniform(0, WITHIN_S))
+                alive = process.poll() is None
             finally:
-                process.send_signal(signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
                 _, told = process.communicate()
-            if process.returncode != -signal.SIGKILL:
+            if not alive:
                 raise RuntimeError(f"the move was over before it was killed: {told[-2000:]}")
             _until_gone(looking)
             yield Killed(before, _mark(looking), is_last)
@@ -214,7 +214,7 @@ def faults(path: Path, url: str) -> Iterator[str]:
 
     with closing(sqlite3.connect(path)) as file, closing(psycopg.connect(url)) as server:
         for table, columns in TABLES.items():
-            question = f"SELECT {columns} FROM {{}}{table}"
+            question = f"SELECT {columns} FROM {{}}{table}"  # noqa: S608 - constants
             rows = sorted(file.execute(question.format("")), key=repr)
             if rows != sorted(map(tuple, server.execute(question.format("cascade_ledger."))), key=repr):  # type: ignore[arg-type]
                 yield f"the rows of {table} differ"
