@@ -81,11 +81,12 @@ Start = Callable[[list[str]], tuple["subprocess.Popen[str]", int]]
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """One interrupted run: the mark before it, the mark it left, and whether it was killed in its last transaction."""
+    """One interrupted run: the mark before it, the mark it left, whether it was killed in its last transaction, its seconds."""
 
     before: int
     after: int
     last: bool
+    seconds: float
 
 
 class _Clock:
@@ -163,6 +164,7 @@ def interrupted(
         for number in range(kills):
             before, is_last = _mark(looking), number == kills - 1
             wanted = last if is_last else before + max(1, int((last - before) * chance.uniform(0.05, 0.6)))
+            started = time.perf_counter()
             process, victim = start(["-c", _CHILD, str(path), url, str(at_once)])
             try:
                 while _mark(looking) < wanted and process.poll() is None:
@@ -173,10 +175,11 @@ def interrupted(
                 with suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
                 _, told = process.communicate()
+                seconds = time.perf_counter() - started
             if not alive:
                 raise RuntimeError(f"the move was over before it was killed: {told[-2000:]}")
             _until_gone(looking)
-            yield Killed(before, _mark(looking), is_last)
+            yield Killed(before, _mark(looking), is_last, seconds)
 
 
 def _mark(connection: Any) -> int:
@@ -253,7 +256,8 @@ def main() -> int:
         )
         for number, one in enumerate(interrupted(path, asked.postgres, asked.kills, asked.seed), 1):
             where = "in its last transaction" if one.last else "between"
-            print(f"kill {number}: began at entry {one.before:,}, left the mark at {one.after:,} ({where})", flush=True)
+            gone = f"began at entry {one.before:,}, left the mark at {one.after:,}"
+            print(f"kill {number}: {gone} ({where}, after {one.seconds:,.1f} s)", flush=True)
             marks = one.after
         ended: list[Moved] = []
         seconds = _timed(lambda: ended.append(move(path, asked.postgres)))

@@ -37,7 +37,7 @@ def ledger_verify(
 
 
 @ledger_app.command("export")
-def ledger_export(
+def ledger_export(  # noqa: PLR0913, PLR0917 - one for each option
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,17 +46,32 @@ def ledger_export(
             help="The file to write; .parquet has a row per step. Default: JSON lines on standard output.",
         ),
     ] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder: a table each of requests, steps, outcomes and opens, partitioned by month. Months are written whole,"
+            " and replaced."
+        ),
+    ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     since: Annotated[str | None, _SINCE] = None,
     until: Annotated[str | None, _UNTIL] = None,
     content: Annotated[bool, typer.Option("--content", help="Include prompts and answers, if they were kept.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file if it exists; with --parquet, another ledger's months.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Export the ledger, one request per line: the request, its steps and its outcome. Costs are in nano-USD."""
     from cascade.cli.ledger.command import ExportOptions, run_export  # noqa: PLC0415
 
-    run_export(ExportOptions(ledger, output, since, until, content, force), as_json=as_json)
+    options = ExportOptions(ledger, output, since, until, content, force)
+    if parquet is not None:
+        from cascade.cli.ledger.months import run_export_months  # noqa: PLC0415
+
+        run_export_months(options, parquet, as_json=as_json)
+    else:
+        run_export(options, as_json=as_json)
 
 
 @ledger_app.command("move")
