@@ -63,7 +63,7 @@ class MonthsWritten:
 
 def month_of(at: float) -> float:
     """The start of the month (UTC) that contains this time, in Unix seconds."""
-    return datetime.fromtimestamp(at, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return datetime.fromtimestamp(at // 1, UTC).replace(day=1, hour=0, minute=0, second=0).timestamp()
 
 
 def month_after(at: float) -> float:

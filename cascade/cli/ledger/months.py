@@ -24,7 +24,7 @@ def run_export_months(options: ExportOptions, folder: Path, *, as_json: bool) ->
         written = export_months(reader, folder, since, until, content=options.content, force=options.force)
     if written.unplaced:
         stderr.print(
-            f"{written.unplaced:,} rows are of requests that began long before: their policy, task and workflow are empty"
+            f"rows of requests that began more than a week before: {written.unplaced:,} (their policy, task and workflow are empty)"
         )
     if as_json:
         print_json({"folder": str(folder), **asdict(written)})
