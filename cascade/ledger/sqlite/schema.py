@@ -172,7 +172,16 @@ _AUDIT = (
 # Answers that a cheaper rung wrote by the plan of the one that answered are graded apart.
 _HANDED = ("ALTER TABLE audit_samples ADD COLUMN executed_by TEXT NOT NULL DEFAULT ''",)
 
+# What `ledger prune` leaves of a writer's chain (`verifying.anchors`).
+_ANCHORS = (
+    """CREATE TABLE anchors (
+        writer INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL, entries INTEGER NOT NULL, ends REAL NOT NULL,
+        at REAL NOT NULL) STRICT""",
+    """CREATE TABLE anchored (
+        writer INTEGER NOT NULL, seq INTEGER NOT NULL, previous BLOB NOT NULL, PRIMARY KEY (writer, seq)) STRICT""",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT, _HANDED,
+    _GATEWAY, _AUDIT, _HANDED, _ANCHORS,
 )  # fmt: skip
