@@ -66,6 +66,8 @@ TABLES = {
     "audit_controls": "id, policy, judge, is_right, relation, at, cost",
     "audit_ratchets": "policy, certificate, step, at",
     "audit_marks": "id, policy, at, kind, details",
+    "anchors": "writer, seq, digest, entries, ends, at",
+    "anchored": "writer, seq, previous",
 }  # fmt: skip
 """The columns that both engines have."""
 TABLES |= {f"{name}_days": TABLES[name] for name in ("spend", "traffic")}

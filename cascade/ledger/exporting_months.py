@@ -9,12 +9,12 @@ written in a hidden folder, and moved to their places when all are whole: who re
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from cascade.ledger.exporting_tables import (
     TABLES,
     Shared,
     Table,
-    microseconds,
     open_row,
     outcome_row,
     request_row,
@@ -35,8 +34,9 @@ from cascade.ledger.exporting_tables import (
 )
 from cascade.ledger.records import Entry, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
+from cascade.ledger.utc_months import month_name, month_of, next_month
 
-__all__ = ["EARLIER_S", "MonthsWritten", "export_months", "month_after", "month_of"]
+__all__ = ["EARLIER_S", "MonthsWritten", "export_months"]
 
 EARLIER_S = 7 * 86_400.0
 """A request is looked for so long before the first month: a batch's may be days older than its last step."""
@@ -61,16 +61,6 @@ class MonthsWritten:
     unplaced: int
 
 
-def month_of(at: float) -> float:
-    """The start of the month (UTC) that contains this time, in Unix seconds."""
-    return datetime.fromtimestamp(at // 1, UTC).replace(day=1, hour=0, minute=0, second=0).timestamp()
-
-
-def month_after(at: float) -> float:
-    """The end of the month (UTC) that ends at or after this time; of a month's start it is that start."""
-    return at if month_of(at) == at else month_of(month_of(at) + 32 * 86_400.0)
-
-
 def export_months(
     reader: Reader,
     folder: Path,
@@ -86,8 +76,8 @@ def export_months(
     LedgerError, and MissingExtra if pyarrow is not installed.
     """
     _arrow()
-    first = None if since is None else month_of(since)
-    last = None if until is None else month_after(until)
+    first = None if since is None else month_of(since // 1)
+    last = None if until is None else next_month(month_of(math.ceil(until) - 1))
     with _staged(folder) as staging, closing(_Files(reader, staging, content=content)) as files:
         for table, month, row in _rows(reader, first, last):
             files.add(table, month, row)
@@ -134,8 +124,7 @@ def _rows(reader: Reader, first: float | None, last: float | None) -> Iterator[t
         if number % _FORGET_EVERY == 0:  # what never ended
             begun = {name: one for name, one in begun.items() if one[0] >= entry.at - EARLIER_S}
         if first is None or entry.at >= first:
-            month = datetime.fromtimestamp(microseconds(entry.at) // 1_000_000, UTC).strftime("%Y-%m")
-            yield TABLES[entry.kind], month, row_of(entry, body, shared)
+            yield TABLES[entry.kind], month_name(entry.at // 1), row_of(entry, body, shared)
 
 
 class _Files:

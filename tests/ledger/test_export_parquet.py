@@ -20,7 +20,7 @@ import pytest
 from benchmarks.ledger_move import make_source
 from cascade.disk import try_lock
 from cascade.ledger.chain import content_digest
-from cascade.ledger.exporting_months import EARLIER_S, month_after, month_of
+from cascade.ledger.exporting_months import EARLIER_S
 from cascade.ledger.exporting_tables import TABLES, microseconds
 from cascade.ledger.records import Batch, Content, StepBody
 from cascade.ledger.sqlite.store import SqliteStore
@@ -323,10 +323,11 @@ def test_what_a_batch_began_days_before_is_found(run: Run, tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("at", [NOVEMBER - 1e-7 * 3, NOVEMBER - 0.5, NOVEMBER, NOVEMBER + 86_400.25])
-def test_a_time_is_in_its_month(at: float) -> None:
-    """To the microsecond, whatever the float is rounded to."""
-    start, end = month_of(at), month_after(at)
-    assert start <= at <= end
-    assert int(start) * 1_000_000 <= microseconds(at) <= int(end) * 1_000_000 - (at < end)
-    assert month_after(start) == start
+def test_a_time_is_in_its_month(path: Path, tmp_path: Path, export: Callable[..., Any]) -> None:
+    """To the last moment of it, whatever a float is rounded to: in the row, in the folder, and in what a period asks for."""
+    add(path, "edge", [NOVEMBER - 3e-7])
+    found = f"SELECT epoch_us(time), month FROM {table(tmp_path / 'out', 'requests')} WHERE writer = 'edge'"
+    assert export("--since", "2026-11-01")["months"] == ["2026-11"]
+    assert ask(found) == []
+    assert export("--until", "2026-11-01")["months"] == ["2026-10"]
+    assert ask(found) == [(int(NOVEMBER) * 1_000_000 - 1, "2026-10")]

@@ -98,6 +98,14 @@ def test_the_ledger_goes_on_at_the_server(path: Path, emptied_postgres: str) -> 
     with closing(PostgresStore(emptied_postgres)) as store:
         writer = Writer(store, "three")
         writer.ask(0, at=AT)
+    assert ask(emptied_postgres, "SELECT tableoid::regclass::text, count(*) FROM entries GROUP BY 1") == [
+        ("entries_2026_11", 31)
+    ]
+    assert ask(emptied_postgres, "SELECT name, seq FROM writers ORDER BY id") == [
+        ("one", 14),
+        ("two", 14),
+        ("three", 3),
+    ]
     with closing(open_reader(emptied_postgres)) as reader:
         assert [entry.writer for entry in reader.entries(after=28)] == ["three"] * 3
         assert reader.writers() == ("one", "two", "three")
@@ -127,6 +135,27 @@ def test_what_was_erased_meanwhile_is_erased_there(path: Path, emptied_postgres:
     ]
     assert ask(emptied_postgres, "SELECT note FROM feedback") == [(None,)]
     assert list(faults(path, emptied_postgres)) == []
+
+
+def test_what_was_pruned_meanwhile_is_gone_there(path: Path, emptied_postgres: str) -> None:
+    """The anchor that is left of it is moved, so that the chain begins there; what was left before it stays."""
+    move(path, emptied_postgres)
+    tamper(
+        path,
+        "INSERT INTO anchors SELECT writer, seq, digest, 5, at + 1, at FROM entries WHERE writer = 1 AND seq = 6",
+        "INSERT INTO anchored SELECT writer, 3, digest FROM entries WHERE writer = 1 AND seq = 2",
+        "DELETE FROM entries WHERE writer = 1 AND seq <= 6 AND seq <> 3",
+    )
+    again = move(path, emptied_postgres)
+    assert (again.entries, again.differences) == (23, ())
+    assert list(faults(path, emptied_postgres)) == [
+        f"verify: {where}: {message}"
+        for where, (_, message) in [
+            (one, finding)
+            for one, address in ((str(path), path), (again.target, emptied_postgres))
+            for finding in findings(address)
+        ]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +231,7 @@ def test_two_moves_at_once_do_not_double(path: Path, emptied_postgres: str) -> N
         slow.begin(source, AT)
         assert move(path, emptied_postgres).moved == 28
         with pytest.raises(LedgerDown, match="another move to it is running"):
-            slow.add(source.entries(0), source, lambda: 28)
+            slow.add(list(source.entries(0)), source)
     assert list(faults(path, emptied_postgres)) == []
 
 

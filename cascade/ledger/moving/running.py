@@ -7,7 +7,7 @@ moved by the next run, which begins behind the mark.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +85,9 @@ class _Run:
     def catch_up(self) -> None:
         """Move entries until there are no more."""
         while self._source.last() > self._target.last:
-            after = self._target.last
-            portion = _Portion(self._source.entries(after), after, self._at_once)
-            self._target.add(portion, self._source, lambda portion=portion: portion.last)
-            self._moved += portion.count
+            entries = _portion(self._source.entries(self._target.last), self._at_once)
+            self._target.add(entries, self._source)
+            self._moved += len(entries)
             self._found = max(self._found, self._moved)
             if self._progress is not None:
                 self._progress(self._moved, self._found)
@@ -101,18 +100,13 @@ class _Run:
         )  # fmt: skip
 
 
-class _Portion:
-    """The entries of one step; `last` is the id of the last one that was taken."""
-
-    def __init__(self, entries: Iterator[MovedEntry], after: int, at_once: int) -> None:
-        self._entries, self._at_once = entries, at_once
-        self.count, self.last = 0, after
-
-    def __iter__(self) -> Iterator[MovedEntry]:
-        size = 0
-        for entry in self._entries:
-            yield entry
-            self.count, self.last = self.count + 1, entry.id
-            size += len(entry.body)
-            if self.count >= self._at_once or size >= _BYTES_AT_ONCE:
-                return
+def _portion(entries: Iterator[MovedEntry], at_once: int) -> Sequence[MovedEntry]:
+    """The entries of one step."""
+    found: list[MovedEntry] = []
+    size = 0
+    for entry in entries:
+        found.append(entry)
+        size += len(entry.body)
+        if len(found) >= at_once or size >= _BYTES_AT_ONCE:
+            break
+    return found

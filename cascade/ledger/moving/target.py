@@ -7,18 +7,28 @@ is replaced as a whole in the last transaction. Until then the target must have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from cascade.ledger.moving.source import MovedEntry, Source, WriterRow
 from cascade.ledger.naming import storable
 from cascade.ledger.postgres import rows
-from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
+from cascade.ledger.postgres.connection import (
+    MIGRATING,
+    ORDER,
+    Connection,
+    Session,
+    disconnect,
+    scalar,
+    transaction,
+)
+from cascade.ledger.postgres.months import make_ahead
 from cascade.ledger.postgres.schema import SCHEMA
 from cascade.ledger.records import Batch, Content, OpenCall, SpendKey, TrafficKey
 from cascade.ledger.stores import LedgerDown
+from cascade.ledger.utc_months import month_of
 
 __all__ = ["Target"]
 
@@ -26,22 +36,34 @@ _SECONDS = 300.0  # a statement; the last transaction copies whole tables
 _SUMS_AT_ONCE = 2_000  # rows
 _TEXTS_AT_ONCE = 200  # texts, or fewer long ones
 _TEXT_BYTES = 4_000_000
+_AHEAD_S = 366 * 86_400.0  # what is later than this has no partition of its own
 _OWN = ("version", "move")
 _MOVE = """CREATE TABLE IF NOT EXISTS move (
     id INTEGER PRIMARY KEY, source TEXT NOT NULL, last BIGINT NOT NULL, begun DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION)"""
 _COPY = "COPY entries (id, writer, seq, at, kind, request, body, digest) FROM STDIN"
+_FORGET_PRUNED = (
+    "DELETE FROM entries e USING anchors a WHERE e.writer = a.writer AND e.seq <= a.seq"
+    " AND NOT EXISTS (SELECT FROM anchored k WHERE k.writer = e.writer AND k.seq = e.seq)"
+)
+"""What `ledger prune` has dropped at the source since it was moved."""
+_LAST_SEQS = (
+    "UPDATE writers w SET seq = greatest(coalesce((SELECT max(e.seq) FROM entries e WHERE e.writer = w.id), 0),"
+    " coalesce((SELECT a.seq FROM anchors a WHERE a.writer = w.id), 0))"
+)
 _EMPTY = "name an empty database, or remove what is there: DROP SCHEMA cascade_ledger CASCADE"
 
 
 class Target:
     """The server's side. Every method raises LedgerDown; MissingExtra if the extra is not installed."""
 
-    __slots__ = ("_connection", "_session", "_writers", "last")
+    __slots__ = ("_connection", "_months", "_session", "_until", "_writers", "last")
 
     def __init__(self, url: str) -> None:
         self._session = Session(url, seconds=_SECONDS)
         self.last = 0
         self._writers = 0  # the last one's id
+        self._months: set[int] = set()  # whose partitions are there
+        self._until = 0.0
         self._connection: Connection = self._session.connect()
         try:
             self._session.migrate(self._connection, make=True)
@@ -64,6 +86,7 @@ class Target:
 
     def begin(self, source: Source, now: float) -> None:
         """Find the mark, or make one in an empty ledger. Raises LedgerDown if another ledger is here, or this one is in use."""
+        self._until = now + _AHEAD_S
         with self._working(alone=True) as connection:
             execute = connection.execute
             execute(_MOVE)
@@ -102,20 +125,29 @@ class Target:
                 f" or entries were removed since ({_EMPTY})"
             )
 
-    def add(self, entries: Iterable[MovedEntry], source: Source, last: Callable[[], int]) -> None:
-        """One step: these entries, their writers and texts, and the mark. `last`: the last one's id, once they are read."""
+    def add(self, entries: Sequence[MovedEntry], source: Source) -> None:
+        """One step: these entries, their writers and texts, and the mark."""
+        reached = entries[-1].id
         with self._working() as connection:
             marked = connection.execute("SELECT last FROM move FOR UPDATE").fetchone()
             if marked is None or int(marked[0]) != self.last:
                 raise LedgerDown(f"{self.where}: another move to it is running (let it end)")
+            self._make_months(connection, entries)
             self._add_writers(connection, source.writers())
             with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 for entry in entries:
                     copy.write_row(entry)
-            reached = last()
             _add_texts(connection, source.texts(self.last, reached))
             connection.execute("UPDATE move SET last = %s", (reached,))
         self.last = reached
+
+    def _make_months(self, connection: Connection, entries: Sequence[MovedEntry]) -> None:
+        """Make the partitions that are missing. An entry of a time that is none goes to the default one."""
+        months = {month_of(one.at // 1) for one in entries if 0 <= one.at < self._until}
+        for month in sorted(months - self._months):
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            make_ahead(connection, month)
+        self._months |= months
 
     def _add_writers(self, connection: Connection, writers: Sequence[WriterRow]) -> None:
         for one in writers:
@@ -138,6 +170,8 @@ class Target:
             _replace_calls(connection, source.calls())
             for table, columns in source.other_tables().items():
                 self._replace(connection, source, table, columns)
+            for statement in (_FORGET_PRUNED, _LAST_SEQS):
+                connection.execute(statement)
             _advance_ids(connection)
             connection.execute("UPDATE move SET ended = %s", (now,))
             yield lambda question: iter(connection.execute(question).fetchall())
@@ -159,17 +193,21 @@ class Target:
                     connection.execute("DELETE FROM contents WHERE request = %s AND part = %s", name)
 
     def _replace_sums(self, connection: Connection, source: Source) -> None:
-        for table, add, columns, sums, key in (
-            ("spend", rows.ADD_SPEND, rows.SPEND, rows.SPEND_SUMS, SpendKey),
-            ("spend_days", rows.ADD_SPEND_DAYS, rows.SPEND, rows.SPEND_SUMS, SpendKey),
-            ("traffic", rows.ADD_TRAFFIC, rows.TRAFFIC, rows.TRAFFIC_SUMS, TrafficKey),
-            ("traffic_days", rows.ADD_TRAFFIC_DAYS, rows.TRAFFIC, rows.TRAFFIC_SUMS, TrafficKey),
+        """As they are stored: nothing is added up anew, so that `verify` says of them what it says of the source's."""
+        for table, columns, sums, key in (
+            ("spend", rows.SPEND, rows.SPEND_SUMS, SpendKey),
+            ("spend_days", rows.SPEND, rows.SPEND_SUMS, SpendKey),
+            ("traffic", rows.TRAFFIC, rows.TRAFFIC_SUMS, TrafficKey),
+            ("traffic_days", rows.TRAFFIC, rows.TRAFFIC_SUMS, TrafficKey),
         ):
             connection.execute(f"TRUNCATE {table}")
             found = source.table(table, [*columns])
-            while some := list(islice(found, _SUMS_AT_ONCE)):
-                by_key = {key(*row[:-sums]): row[-sums:] for row in some}
-                connection.execute(add, rows.sum_arrays(columns, by_key))
+            into = f"COPY {table} (name, {', '.join(columns)}) FROM STDIN"
+            with connection.cursor() as cursor, cursor.copy(into) as copy:
+                while some := list(islice(found, _SUMS_AT_ONCE)):
+                    arrays = rows.sum_arrays(columns, {key(*row[:-sums]): row[-sums:] for row in some})
+                    for row in zip(*arrays.values(), strict=True):
+                        copy.write_row(row)
 
     def _replace(self, connection: Connection, source: Source, table: str, columns: Sequence[str]) -> None:
         connection.execute(f"TRUNCATE {table}")
@@ -182,8 +220,7 @@ class Target:
 
     def close(self) -> None:
         """Disconnect."""
-        with suppress(Exception):  # it is not used again
-            self._connection.close()
+        disconnect(self._connection)
 
 
 def _add_texts(connection: Connection, texts: Iterator[Content]) -> None:
