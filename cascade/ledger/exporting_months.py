@@ -54,11 +54,15 @@ _FORGET_EVERY = 100_000  # entries
 
 @dataclass(frozen=True, slots=True)
 class MonthsWritten:
-    """What was written. `rows`: by table; `months`: oldest first; `unplaced`: rows whose request was not found, see `EARLIER_S`."""
+    """What was written. `rows`: by table; `months`: oldest first; `unplaced`: rows whose request was not found, see `EARLIER_S`.
+
+    `left`: months that `ledger prune` has dropped since they were exported: their files are as they were.
+    """
 
     rows: Mapping[str, int]
     months: Sequence[str]
     unplaced: int
+    left: Sequence[str]
 
 
 def export_months(
@@ -82,17 +86,35 @@ def export_months(
         for table, month, row in _rows(reader, first, last):
             files.add(table, month, row)
         places = files.finish()
+        left = _pruned(reader, folder, places)
+        for place in left:
+            del places[place]
         if not force:
             _refuse_others(folder, places, files.ledger)
         for place, staged in places.items():
             (folder / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             staged.replace(folder / place)
             sync_folder((folder / place).parent)
-    months = sorted({month for _, month in files.counts})
-    counts = {
-        table.name: sum(n for (name, _), n in files.counts.items() if name == table.name) for table in TABLES.values()
+    written = {(place.parts[0], _month_in(place)) for place in places}
+    rows = {
+        table.name: sum(count for name, count in files.counts.items() if name in written and name[0] == table.name)
+        for table in TABLES.values()
     }
-    return MonthsWritten(counts, months, files.unplaced)
+    return MonthsWritten(
+        rows, sorted({month for _, month in written}), files.unplaced, sorted(set(map(_month_in, left)))
+    )
+
+
+def _month_in(place: Path) -> str:
+    return place.parts[1].removeprefix("month=")
+
+
+def _pruned(reader: Reader, folder: Path, places: Mapping[Path, Path]) -> Sequence[Path]:
+    """The places of months of which entries are gone, and that are exported already."""
+    ends = max((anchor.ends for anchor in reader.anchors().values()), default=None)
+    if ends is None:
+        return ()
+    return [place for place in places if _month_in(place) < month_name(ends) and (folder / place).exists()]
 
 
 _READ: Mapping[str, tuple[Callable[[bytes], Any], Callable[[Entry, Any, Shared], Sequence[Any]]]] = {

@@ -204,9 +204,29 @@ def test_a_month_is_written_whole_and_replaces_itself(path: Path, tmp_path: Path
     }
     assert ask(f"SELECT count(*), count(DISTINCT writer || seq) FROM {table(tmp_path / 'out', 'steps')}") == [(17, 17)]
     assert export("--since", "2026-12-01") == {
-        "folder": str(tmp_path / "out"), "rows": {"requests": 0, "steps": 0, "outcomes": 0, "opens": 0}, "months": [], "unplaced": 0,
+        "folder": str(tmp_path / "out"), "rows": {"requests": 0, "steps": 0, "outcomes": 0, "opens": 0}, "months": [], "unplaced": 0, "left": [],
     }  # fmt: skip
     assert files(tmp_path / "out") == after
+
+
+def test_a_month_that_was_pruned_is_left_as_it_was_exported(
+    run: Run, path: Path, tmp_path: Path, export: Callable[..., Any]
+) -> None:
+    """Of a pruned month some entries stay in the ledger: they must not replace the whole month in the folder."""
+    add(path, "open", [NOVEMBER - 86_400], ended=False)
+    add(path, "old", [NOVEMBER - 86_400])
+    out = tmp_path / "out"
+    assert export()["rows"]["steps"] == 18
+    before = files(out)
+    assert run("ledger", "prune", "--before", "2026-11", "--yes", "--ledger", str(path)).code == 0
+    said = export()
+    assert (said["months"], said["left"], said["rows"]["steps"]) == (["2026-11"], ["2026-10"], 14)
+    assert {name for name, content in files(out).items() if content != before[name]} == set()
+    assert ask(f"SELECT count(*) FROM {table(out, 'steps')}") == [(18,)]
+    shown = run("ledger", "export", "--parquet", str(tmp_path / "new"), "--ledger", str(path))
+    assert (shown.code, shown.out, shown.err) == (
+        0, f"{tmp_path / 'new'}: 11 requests, 16 steps, 9 outcomes, 2 opens of 2026-10 to 2026-11\n", "",
+    )  # fmt: skip
 
 
 def test_texts_come_only_where_they_are_asked_for(path: Path, tmp_path: Path, export: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from cascade.cli.options import JSON, LEDGER
 __all__ = ["ledger_app"]
 
 ledger_app = typer.Typer(
-    help="Verify, export, move and show the ledger, and erase texts from it.", rich_markup_mode=None
+    help="Verify, export, move and show the ledger, erase texts from it, and drop old months.", rich_markup_mode=None
 )
 
 _SINCE = typer.Option(help="From this time on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
@@ -115,3 +115,26 @@ def ledger_erase(
     from cascade.cli.ledger.command import run_erase  # noqa: PLC0415
 
     run_erase(ledger, where, dry_run=dry_run, as_json=as_json)
+
+
+@ledger_app.command("prune")
+def ledger_prune(
+    before: Annotated[
+        str, typer.Option(help="A month, e.g. 2026-01 (UTC): entries and texts that are older go.", metavar="MONTH")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Otherwise it is only said what would go.")] = False,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Drop the entries and texts of old months; sums stay, so `costs` says the same, and `verify` begins after them."""
+    from cascade.cli.ledger.pruning import run_prune  # noqa: PLC0415
+
+    run_prune(ledger, before, yes=yes, as_json=as_json)
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade(ledger: Annotated[str | None, LEDGER] = None, as_json: Annotated[bool, JSON] = False) -> None:
+    """Bring a large ledger's schema up to date before this version's processes start; those of the version before go on writing."""
+    from cascade.cli.ledger.pruning import run_upgrade  # noqa: PLC0415
+
+    run_upgrade(ledger, as_json=as_json)

@@ -26,6 +26,8 @@ def run_export_months(options: ExportOptions, folder: Path, *, as_json: bool) ->
         stderr.print(
             f"rows of requests that began more than a week before: {written.unplaced:,} (their policy, task and workflow are empty)"
         )
+    if written.left:
+        stderr.print(f"left as they were exported, because they are pruned: {', '.join(written.left)}")
     if as_json:
         print_json({"folder": str(folder), **asdict(written)})
         return

@@ -90,9 +90,10 @@ class Source:
         found = self._one("SELECT digest FROM entries WHERE id = ?", (entry,))
         return None if found is None else bytes(found[0])
 
-    def writers(self) -> Sequence[WriterRow]:
-        """All writers, oldest first."""
-        return tuple(WriterRow(*row) for row in self._rows("SELECT id, name, at FROM writers ORDER BY id"))
+    def writers(self, after: int = 0) -> Sequence[WriterRow]:
+        """The writers with an id above `after`, oldest first."""
+        question = "SELECT id, name, at FROM writers WHERE id > ? ORDER BY id"
+        return tuple(WriterRow(*row) for row in self._rows(question, (after,)))
 
     def entries(self, after: int) -> Iterator[MovedEntry]:
         """The entries with an id above `after`, in the order of storing."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from cascade.ledger.moving.source import MovedEntry, Source, WriterRow
+from cascade.ledger.moving.source import MovedEntry, Source
 from cascade.ledger.naming import storable
 from cascade.ledger.postgres import rows
 from cascade.ledger.postgres.connection import (
@@ -116,6 +116,7 @@ class Target:
                 raise LedgerDown(
                     f"{self.where}: is in use, writer {name} is not of {source.path}: nothing more can be moved to it ({_EMPTY})"
                 )
+            self._writers = number
         last = connection.execute("SELECT id, digest FROM entries ORDER BY id DESC LIMIT 1").fetchone()
         if (0 if last is None else int(last[0])) != self.last or (
             last is not None and bytes(last[1]) != source.digest(self.last)
@@ -133,7 +134,7 @@ class Target:
             if marked is None or int(marked[0]) != self.last:
                 raise LedgerDown(f"{self.where}: another move to it is running (let it end)")
             self._make_months(connection, entries)
-            self._add_writers(connection, source.writers())
+            self._add_writers(connection, source)
             with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 for entry in entries:
                     copy.write_row(entry)
@@ -149,12 +150,13 @@ class Target:
             make_ahead(connection, month)
         self._months |= months
 
-    def _add_writers(self, connection: Connection, writers: Sequence[WriterRow]) -> None:
-        for one in writers:
-            if one.id > self._writers:
-                question = "INSERT INTO writers (id, name, at) OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s)"
-                connection.execute(f"{question} ON CONFLICT DO NOTHING", one)
-                self._writers = one.id
+    def _add_writers(self, connection: Connection, source: Source) -> None:
+        found = source.writers(self._writers)
+        if found:
+            question = "INSERT INTO writers (id, name, at) OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s)"
+            with connection.cursor() as cursor:
+                cursor.executemany(f"{question} ON CONFLICT DO NOTHING", found)
+            self._writers = found[-1].id
 
     @contextmanager
     def end(self, source: Source, now: float) -> Generator[Callable[[str], Iterator[Sequence[Any]]]]:
@@ -163,7 +165,7 @@ class Target:
         Gives what runs a query inside it.
         """
         with self._working(alone=True) as connection:
-            self._add_writers(connection, source.writers())
+            self._add_writers(connection, source)
             self._refuse_others(connection, source)
             self._match_texts(connection, source)
             self._replace_sums(connection, source)
