@@ -12,7 +12,7 @@ from cascade.costs.periods import Period, read_moment, read_since
 from cascade.costs.reading import MOST_LARGE, Large, read_costs, read_large, read_sums
 from cascade.costs.reckoning import Costs, ResponseCaching, Saving, TopWorkflows, costs
 from cascade.costs.rows import ARMS, BYS, PLAN_BYS, By, PeriodSums, SpendRow, TrafficRow
-from cascade.costs.tallies import Line
+from cascade.costs.tallies import Line, lines_of, totals
 
 __all__ = [
     "ARMS",
@@ -38,10 +38,12 @@ __all__ = [
     "TrafficRow",
     "caches",
     "costs",
+    "lines_of",
     "measure",
     "read_costs",
     "read_large",
     "read_moment",
     "read_since",
     "read_sums",
+    "totals",
 ]
