@@ -12,8 +12,8 @@ from cascade.core.policy.operations import Mode
 from cascade.costs import Costs, Line, Period, Saving
 
 __all__ = [
-    "AuditState", "BudgetState", "Episode", "EscalationSeries", "Event", "LargeRequest", "Overview", "PolicyMode", "RequestRow", "SpendPoint",
-    "StepRow",
+    "AuditState", "BudgetState", "Episode", "EscalationSeries", "Event", "LargeRequest", "ModelView", "Overview", "PolicyMode", "RequestRow",
+    "SpendPoint", "StepRow",
 ]  # fmt: skip
 
 
@@ -185,3 +185,15 @@ class Overview:
     def is_empty(self) -> bool:
         """Whether the period has no request at all: the page says what to do."""
         return not self.costs.total.requests and not self.last
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """The page of one model. `line`: its totals, `spend`: by slice (no baseline: 0), `last`: its last requests, with whole trails."""
+
+    name: str
+    period: Period
+    made_at: float
+    line: Line
+    spend: tuple[SpendPoint, ...]
+    last: tuple[RequestRow, ...]
