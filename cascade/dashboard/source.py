@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from cascade.core.policy import Policy
 from cascade.costs import Period
-from cascade.dashboard.values import ModelView, Overview, RequestRow
+from cascade.dashboard.values import ModelPage, Overview, PolicyPage, RequestRow
 
 __all__ = ["Source"]
 
@@ -18,12 +20,21 @@ class Source(Protocol):
         """The ledger's address, without a password."""
         ...
 
-    def overview(self, period: Period, policy: str) -> Overview:
-        """The figures of a period, of one policy or ("") of all."""
+    @property
+    def policies(self) -> Sequence[Policy]:
+        """Those that are at hand: served, or named to the command."""
         ...
 
-    def model(self, name: str, period: Period, policy: str) -> ModelView | None:
-        """One model's figures; None if the period has no step of it."""
+    def overview(self, period: Period) -> Overview:
+        """The figures of a period."""
+        ...
+
+    def policy(self, name: str, period: Period) -> PolicyPage:
+        """One policy's figures."""
+        ...
+
+    def model(self, name: str, period: Period, policy: str) -> ModelPage:
+        """One model's figures, of one policy or ("") of all."""
         ...
 
     def request(self, request: str) -> RequestRow | None:

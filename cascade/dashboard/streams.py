@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 __all__ = ["FullHouse", "Streams"]
@@ -15,7 +14,7 @@ _MOST: Final = 64
 
 
 class FullHouse(Exception):
-    """As many streams are open as there may be."""
+    """As many streams are open as there may be, or the server is about to end."""
 
 
 class Streams:
@@ -28,7 +27,7 @@ class Streams:
         self._look, self._look_s, self._most = look, look_s, most
         self._open = 0
         self._version = ""
-        self._changed = asyncio.Condition()
+        self._news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -37,27 +36,28 @@ class Streams:
         """How many there are."""
         return self._open
 
-    def enter(self) -> AsyncGenerator[bytes]:
-        """A stream's events; closing it leaves. Raises FullHouse."""
-        if self._open >= self._most:
+    def enter(self, still: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes]:
+        """A stream's events. `still`: whether its reader may go on, asked before each of them. Raises FullHouse."""
+        if self._open >= self._most or self._ended:
             raise FullHouse
-        self._open += 1
-        return self._events()
+        return self._events(still)
 
-    async def _events(self) -> AsyncGenerator[bytes]:
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._watch())
-        sent = ""
+    async def _events(self, still: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes]:
+        self._open += 1
         try:
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._watch())
+            sent = ""
             yield b"retry: 3000\n\n"
-            while not self._ended:
+            while not self._ended and await still():
+                news = self._news
                 if self._version and self._version != sent:
                     sent = self._version
                     yield f"event: version\ndata: {sent}\n\n".encode()
                     continue
                 try:
-                    async with asyncio.timeout(_PING_S), self._changed:
-                        await self._changed.wait()
+                    async with asyncio.timeout(_PING_S):
+                        await news.wait()
                 except TimeoutError:
                     yield b": nothing new\n\n"
         finally:
@@ -71,16 +71,14 @@ class Streams:
             version = await self._look()
             if version and version != self._version:
                 self._version = version
-                async with self._changed:
-                    self._changed.notify_all()
+                self._tell()
             await asyncio.sleep(self._look_s)
 
-    async def close(self) -> None:
-        """End all streams."""
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def end(self) -> None:
+        """End all streams, and begin none any more."""
         self._ended = True
-        async with self._changed:
-            self._changed.notify_all()
-        if self._looking is not None:
-            self._looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._looking
+        self._tell()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
-from cascade.core.policy.operations import Mode
 from cascade.dashboard.values import PolicyMode
 from cascade.engine.mode_switch import MODES, ModeSwitch, SwitchFile, read_switch_file, switch_path, write_switch_file
 
@@ -52,7 +51,11 @@ def ask(word: str, policy: str, policies: Sequence[Policy]) -> Asked:
     if policy and policy not in by_name:
         raise ConfigurationError(f"policy {policy[:60]!r} is not served here")
     switches = _switches()
-    concerned = [by_name[policy]] if policy else [one for one in policies if word == "clear" or one.name not in switches.policies]
+    concerned = (
+        [by_name[policy]]
+        if policy
+        else [one for one in policies if word == "clear" or one.name not in switches.policies]
+    )
     whose = f"requests of policy {policy}" if policy else "requests of all policies"
     effects = [f"From the next request on, {_EFFECTS[word].format(whose=whose)}"] if word != "clear" else [
         f"The switch{f' of policy {policy}' if policy else 'es of all policies, and the one for all,'} will be removed."
@@ -66,9 +69,13 @@ def ask(word: str, policy: str, policies: Sequence[Policy]) -> Asked:
         then = mode or f"what CASCADE_MODE or the policy says ({one.mode})"
         effects.append(f"{one.name}: {before[one.name]} now, {then} then; its baseline is {baseline}.")
     effects += [
-        f"{name} keeps its own switch, {own}." for name, own in switches.policies.items() if not policy and word != "clear"
+        f"{name} keeps its own switch, {own}."
+        for name, own in switches.policies.items()
+        if not policy and word != "clear"
     ]
-    effects.append("It applies to every process on this machine, and to no other machine; `cascade mode` shows and undoes it.")
+    effects.append(
+        "It applies to every process on this machine, and to no other machine; `cascade mode` shows and undoes it."
+    )
     if word == "clear":
         question = f"Remove the switch of policy {policy}?" if policy else "Remove all switches?"
         return Asked(word, policy, question, "Remove it" if policy else "Remove all", tuple(effects))
@@ -87,7 +94,7 @@ def _after(before: SwitchFile, word: str, policy: str) -> SwitchFile:
     if word == "clear":
         return before.with_mode(None, policy) if policy else SwitchFile()
     assert word in MODES
-    return before.with_mode(cast("Mode", word), policy or None)
+    return before.with_mode(word, policy or None)
 
 
 def _switches() -> SwitchFile:

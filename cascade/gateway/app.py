@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from cascade.gateway.answers import AnswerEndpoint
 from cascade.gateway.counting import CountTokensEndpoint
+from cascade.gateway.dashboard import DashboardEndpoint, gateway_dashboard
 from cascade.gateway.dispatch import MessagesEndpoint
 from cascade.gateway.feedback import FeedbackEndpoint
 from cascade.gateway.health import HealthEndpoint, MetricsEndpoint
@@ -36,6 +37,7 @@ def make_app(hub: Hub) -> Starlette:
     def route(path: str, endpoint: Any, method: str) -> Route:
         return Route(path, endpoint, methods=[method])
 
+    pages = DashboardEndpoint(lambda: gateway_dashboard(hub))
     app = Starlette(
         routes=[
             route("/v1/messages", MessagesEndpoint(hub), "POST"),
@@ -47,6 +49,7 @@ def make_app(hub: Hub) -> Starlette:
             route("/healthz", HealthEndpoint(hub), "GET"),
             route("/metrics", MetricsEndpoint(hub), "GET"),
             route("/openapi.json", OpenApiEndpoint(), "GET"),
+            *([Route("/", pages), Mount("/dashboard", pages)] if hub.settings.dashboard else []),
         ],
         middleware=[
             Middleware(ProblemsMiddleware),

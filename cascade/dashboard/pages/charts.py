@@ -79,7 +79,9 @@ def spend_chart(points: Sequence[SpendPoint]) -> Chart:
             title += f"; the baseline {usd(one.baseline)}"
         height = one.cost / top * HEIGHT
         bars.append(
-            Bar(_round(x + width * _GAP / 2), _round(HEIGHT - height), _round(width * (1 - _GAP)), _round(height), title)
+            Bar(
+                _round(x + width * _GAP / 2), _round(HEIGHT - height), _round(width * (1 - _GAP)), _round(height), title
+            )
         )
         y = _round(HEIGHT - one.baseline / top * HEIGHT)
         path.append(f"{'L' if path else 'M'}{_round(x)} {y}H{_round(x + width)}")

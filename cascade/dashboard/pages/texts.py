@@ -10,6 +10,7 @@ __all__ = ["FILTERS", "clock", "count", "day", "exact", "latency", "moment", "pe
 
 _UNKNOWN: Final = "–"
 _NANO: Final = 1e9
+_MINUS: Final = "\u2212"
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)  # they reorder what follows
 _SHOWN: Final = {
     code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI) if chr(code) not in "\n\t"
@@ -22,7 +23,7 @@ def usd(nano: float | None) -> str:
     if nano is None:
         return _UNKNOWN
     amount = abs(nano) / _NANO
-    sign = "−" if nano < 0 else ""
+    sign = _MINUS if nano < 0 else ""
     if amount >= 1_000:
         return f"{sign}${amount:,.0f}"
     if amount >= 1 or not amount:
@@ -37,12 +38,12 @@ def exact(nano: float | None) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share."""
-    return _UNKNOWN if share is None else f"{share:.{digits}%}".replace("%", "\u202f%").replace("-", "−")
+    return _UNKNOWN if share is None else f"{share:.{digits}%}".replace("%", "\u202f%").replace("-", _MINUS)
 
 
 def points(change: float | None) -> str:
     """A change of a rate, in percentage points."""
-    return "" if change is None else f"{change:+.1f}\u202fpoints".replace("-", "−")
+    return "" if change is None else f"{change:+.1f}\u202fpoints".replace("-", _MINUS)
 
 
 def count(number: int | None) -> str:
