@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from cascade.core.errors import CascadeError, ConfigurationError
+from cascade.core.errors import CascadeError, LedgerError
 from cascade.dashboard.access import Viewer
 from cascade.dashboard.choosing import read_choice
 from cascade.dashboard.forms import Refused, check_origin, page_address, read_form, wants_page
@@ -107,10 +107,10 @@ class Dashboard:
             response.headers.update(refused.headers)
         except Busy as busy:
             response = await self._problem(503, "The ledger is slow", f"{busy} (load the page again in a moment)")
-        except ConfigurationError as error:
-            response = await self._problem(400, "This cannot be shown", str(error))
-        except CascadeError as error:
+        except LedgerError as error:
             response = await self._problem(503, "The ledger cannot be read", str(error))
+        except CascadeError as error:
+            response = await self._problem(400, "This cannot be shown", str(error))
         for name, value in _SAFE.items():
             response.headers.setdefault(name, value)
         await response(scope, receive, send)

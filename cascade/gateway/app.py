@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_app"]
 
+_NOT_SERVED = "this path is not served (of the API's paths it serves POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models)"
+
 
 def make_app(hub: Hub) -> Starlette:
     """The application that serves a hub. Who made the hub closes it."""
@@ -37,7 +39,7 @@ def make_app(hub: Hub) -> Starlette:
     def route(path: str, endpoint: Any, method: str) -> Route:
         return Route(path, endpoint, methods=[method])
 
-    pages = DashboardEndpoint(lambda: gateway_dashboard(hub))
+    pages = DashboardEndpoint(lambda: gateway_dashboard(hub), _NOT_SERVED)
     app = Starlette(
         routes=[
             route("/v1/messages", MessagesEndpoint(hub), "POST"),
@@ -71,5 +73,4 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         raise Problem(
             405, f"{request.method} is not served here ({allowed} is)", headers=[(b"allow", allowed.encode())]
         )
-    served = "POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models"
-    raise Problem(error.status_code, f"this path is not served (of the API's paths it serves {served})")
+    raise Problem(error.status_code, _NOT_SERVED)

@@ -7,15 +7,16 @@ pages are for this machine alone, and read-only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from starlette.exceptions import HTTPException
-
 from cascade.core.errors import MissingExtra
+from cascade.core.policy import Policy
 from cascade.dashboard.access import Attempts, KeyHolder, Sessions, Viewer
-from cascade.dashboard.app import COOKIE, Dashboard, is_dashboard
+from cascade.dashboard.app import COOKIE, Dashboard, Settings, is_dashboard
 from cascade.dashboard.forms import Refused
+from cascade.dashboard.pages.frame import Frame
+from cascade.dashboard.pages.rendering import render
 from cascade.gateway.callers import CONNECTION
 from cascade.gateway.keys.values import Key
 from cascade.gateway.problems import Problem
@@ -96,16 +97,16 @@ class GatewayDoor:
 
 
 class DashboardEndpoint:
-    """The ASGI application of `/` and `/dashboard/…`. Its open streams end as soon as the server does."""
+    """The ASGI application of `/` and `/dashboard/…`. Its open streams end as soon as the server does. `elsewhere`: what is said of other paths."""
 
-    def __init__(self, make: Callable[[], Dashboard]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], Dashboard], elsewhere: str) -> None:
+        self._make, self._elsewhere = make, elsewhere
         self._dashboard: Dashboard | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if not asks_for_page(scope):
-            raise HTTPException(404)
+            raise Problem(404, self._elsewhere)
         if self._dashboard is None:
             try:
                 self._dashboard = self._make()
@@ -123,8 +124,19 @@ class DashboardEndpoint:
 
 
 def gateway_dashboard(hub: Hub) -> Dashboard:
-    """The gateway's dashboard. Raises MissingExtra without jinja2."""
-    raise NotImplementedError
+    """The gateway's dashboard, over the ledger that it writes. Raises Problem if there is none, MissingExtra without jinja2."""
+    from cascade.dashboard.figures import LedgerSource  # noqa: PLC0415 - loads what reports need
+
+    if hub.settings.ledger == "off":
+        raise Problem(404, "there is no dashboard without a ledger (the gateway was started with --ledger off)")
+    render("problem", Frame("", 0.0), title="", text="")  # what it needs is installed, or that is said now
+
+    def policies() -> Sequence[Policy]:
+        return [one.loaded.policy for one in hub.policies.served.values()]
+
+    source = LedgerSource(hub.settings.ledger, policies, now=hub.clocks.wall)
+    settings = Settings(why_not=_WHY_NOT, wall=hub.clocks.wall, clock=hub.clocks.clock)
+    return Dashboard(source, GatewayDoor(hub), settings)
 
 
 def _holder(key: Key | None) -> KeyHolder | None:

@@ -61,7 +61,9 @@ async def serve_dashboard(
     source: Source, settings: Settings, listening: socket.socket, *, ready: Callable[[GatewayServer], None]
 ) -> None:
     """Serve until the server's `should_exit` is set, or a signal arrives; `ready` gets the server."""
-    pages = DashboardEndpoint(lambda: Dashboard(source, OpenDoor(), settings))
+    pages = DashboardEndpoint(
+        lambda: Dashboard(source, OpenDoor(), settings), "these are the dashboard's pages (open / in a browser)"
+    )
     app = ProblemsMiddleware(PathsMiddleware(_LoopbackOnly(pages)))
     server = GatewayServer(server_config(app, GatewaySettings(limits=Limits(grace_s=_GRACE_S)), lifespan="off"))
     ready(server)
