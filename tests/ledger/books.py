@@ -31,8 +31,10 @@ NO_ERRORS = (
             "audit_controls",
             "audit_ratchets",
             "audit_marks",
+            "marks",
         )
     ),
+    "DROP INDEX entries_request",
 )
 """What makes a ledger one of the version before errors were counted: and what came later is not there either."""
 

@@ -201,7 +201,16 @@ _AUDIT = (
 # Answers that a cheaper rung wrote by the plan of the one that answered are graded apart.
 _HANDED = ("ALTER TABLE audit_samples ADD COLUMN executed_by TEXT NOT NULL DEFAULT ''",)
 
+# What happened beside the requests (`ledger.marks`). `name`: what it is, so that it is put on record once. And a request is found by its id. A hash: an index in order refuses long names.
+_MARKS = (
+    """CREATE TABLE marks (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL, policy TEXT NOT NULL, kind TEXT NOT NULL,
+        details TEXT NOT NULL)""",
+    "CREATE INDEX marks_at ON marks (at)",
+    "CREATE INDEX entries_request ON entries USING hash (request) WHERE kind = 'request'",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT, _HANDED,
+    _GATEWAY, _AUDIT, _HANDED, _MARKS,
 )  # fmt: skip
