@@ -134,7 +134,7 @@ def test_what_needs_attention_stands_first_the_worst_before_the_rest(pages: Page
         ("alarm", "escalations"), ("alarm", "audits"), ("alert", "budgets"),
     ]  # fmt: skip
     page = pages.ask("GET", "/").text
-    assert page.index("Storm: help-desk") < page.index("Budget of help-desk") < page.index("<h2>Spend")
+    assert page.index("Storm: help-desk") < page.index("Daily budget of help-desk") < page.index("<h2>Spend")
     with Pages(Held(overview(episodes=(), audits=(), budgets=()))) as running:
         assert "No storm, no alarm" in running.ask("GET", "/").text
 

@@ -21,6 +21,8 @@ _SPARK_HEIGHT: Final = 28
 _GAP: Final = 0.22  # of a slice's width
 _DAY_S: Final = 86_400
 _TICKS: Final = 5
+_MOST: Final = 48
+"""Slices that are drawn: of more, neighbours are drawn as one."""
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -66,6 +68,7 @@ def spend_chart(points: Sequence[SpendPoint]) -> Chart:
     """What was spent in each slice, against what the baseline would have cost."""
     if not points:
         return Chart((), "", (), ())
+    points = _merged(points)
     step, steps = _scale(max(max(one.cost, one.baseline) for one in points))
     top = step * steps
     since, until = points[0].since, points[-1].until
@@ -98,7 +101,10 @@ def rate_spark(series: EscalationSeries, episodes: Sequence[Episode], now: float
     since = series.points[0][0]
     length = series.points[1][0] - since if len(series.points) > 1 else 1
     whole = length * len(series.points)
-    rates = [escalated / requests if requests else None for _, requests, escalated in series.points]
+    size = -(-len(series.points) // _MOST)
+    groups = [series.points[at : at + size] for at in range(0, len(series.points), size)]
+    counts = [(sum(one[1] for one in group), sum(one[2] for one in group)) for group in groups]
+    rates = [escalated / requests if requests else None for requests, escalated in counts]
     highest = max((rate for rate in rates if rate is not None), default=0.0)
     path, is_open = "", False
     for number, rate in enumerate(rates):
@@ -120,6 +126,18 @@ def rate_spark(series: EscalationSeries, episodes: Sequence[Episode], now: float
             title = f"storm at {one.rung}: {moment(one.since)} to {ended}, {percent(one.rate)} escalated"
             storms.append(Bar(_round(min(x, _SPARK_WIDTH - width)), 0, _round(width), _SPARK_HEIGHT, title))
     return Spark(path, tuple(storms), highest)
+
+
+def _merged(points: Sequence[SpendPoint]) -> Sequence[SpendPoint]:
+    size = -(-len(points) // _MOST)
+    groups = [points[at : at + size] for at in range(0, len(points), size)]
+    return [
+        SpendPoint(
+            group[0].since, group[-1].until, sum(one.cost for one in group), sum(one.baseline for one in group),
+            sum(one.compared for one in group), sum(one.requests for one in group),
+        )
+        for group in groups
+    ]  # fmt: skip
 
 
 def _scale(highest: int) -> tuple[float, int]:

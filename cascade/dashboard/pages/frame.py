@@ -77,7 +77,7 @@ def concerns(found: Overview) -> Sequence[Concern]:
             listed.append(Concern(level, f"Audit of {audit.policy}: {audit.text}", "audits"))
     for budget in found.budgets:
         if budget.state != "ok":
-            whose = f" for {budget.scope} {budget.value}" if budget.value else ""
-            text = f"Budget of {budget.policy}{whose}: {usd(budget.spent)} of {usd(budget.limit)} {budget.span}, {percent(budget.share, 0)}"
+            whose = f", {budget.scope} {budget.value or '(none)'}" if budget.scope != "policy" else ""
+            text = f"{budget.span.capitalize()} budget of {budget.policy}{whose}: {usd(budget.spent)} of {usd(budget.limit)}, {percent(budget.share, 0)}"
             listed.append(Concern("alarm" if budget.state == "exhausted" else "alert", text, "budgets"))
     return sorted(listed, key=lambda one: one.level != "alarm")

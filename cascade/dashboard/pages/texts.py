@@ -43,7 +43,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def points(change: float | None) -> str:
     """A change of a rate, in percentage points."""
-    return "" if change is None else f"{change:+.1f}\u202fpoints".replace("-", _MINUS)
+    return _UNKNOWN if change is None else f"{change:+.1f}\u202fpoints".replace("-", _MINUS)
 
 
 def count(number: int | None) -> str:
