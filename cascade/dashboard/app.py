@@ -128,7 +128,7 @@ class Dashboard:
         served = [one for one, at in self._pages if at == path]
         if not served:
             raise Refused(404, "Not found", "There is no such page.")
-        if method not in served:
+        if method not in served or (path == "/dashboard/events" and request.method == "HEAD"):
             raise Refused(405, "Not here", f"{method} is not served here.", {"allow": ", ".join(served)})
         viewer = await self._door.viewer(request)
         if viewer is None:

@@ -132,18 +132,7 @@ def test_every_figure_equals_those_of_costs(
         assert (float(value) if value else None) == figure, path
         assert shown.strip() not in ("", "None"), path
         seen.add(by if has_by else path.partition("/")[0])
-    expected = {
-        "cost_usd",
-        "requests",
-        "escalation_rate",
-        "saved",
-        "lines",
-        "workflows",
-        "rung",
-        "model",
-        "policy",
-        "large",
-    }
+    expected = {"cost_usd", "requests", "escalation_rate", "saved", "lines", "workflows", "rung", "model", "policy"}
     assert expected <= seen
     assert len(figures) > 90
     assert reports["task"]["requests"] == (10_000 if policy is None else 8_493)

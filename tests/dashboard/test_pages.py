@@ -72,7 +72,7 @@ def test_a_page_has_no_style_or_script_of_its_own_and_its_headers_forbid_them(pa
     answer = pages.ask("GET", path)
     assert answer.status == 200
     page = _Page(answer.text)
-    assert {one.get("src", "").partition("?")[0] for one in page.of("script")} <= {"/dashboard/static/dashboard.js"}
+    assert {(one.get("src") or "").partition("?")[0] for one in page.of("script")} <= {"/dashboard/static/dashboard.js"}
     assert not page.of("style")
     assert not [name for _, attributes in page.tags for name in attributes if name == "style" or name.startswith("on")]
     policy = answer.headers["content-security-policy"]
@@ -168,7 +168,7 @@ def test_choices_are_whole_quarters_of_an_hour() -> None:
         ("GET", "/dashboard/", 404), ("GET", "/dashboard/nothing", 404), ("POST", "/dashboard/events", 405), ("GET", "/dashboard/request?id=no", 404),
         ("GET", "/dashboard/static/base.html.j2", 404), ("GET", "/dashboard/static/..", 404), ("POST", "/dashboard/mode", 403),
         ("GET", "/dashboard/mode?mode=off&policy=help-desk", 403), ("POST", "/dashboard/logout", 403), ("DELETE", "/dashboard/modes", 405),
-        ("GET", "/v1/messages", 404), ("POST", "/", 404),
+        ("GET", "/v1/messages", 404), ("POST", "/", 404), ("HEAD", "/dashboard/events", 405),
     ],
 )  # fmt: skip
 def test_what_is_not_served_is_refused(pages: Pages, method: str, path: str, status: int) -> None:
