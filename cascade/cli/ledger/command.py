@@ -22,6 +22,7 @@ from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts
+from cascade.ledger.utc_months import month_name
 from cascade.ledger.verifying.verification import Verification, read_heads, verify, write_heads
 from cascade.response_cache import erase_answers
 
@@ -73,7 +74,10 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
             for one in found.findings
         ]
         held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
-        print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
+        pruned = {"pruned": found.pruned, "pruned_before": found.pruned_before} if found.pruned else {}
+        print_json(
+            {"ledger": found.where, "sound": found.is_sound, **fields, **pruned, "findings": listed, "heads": held}
+        )
     else:
         _print_findings(found)
     if write_to is not None and not written:
@@ -89,6 +93,8 @@ def _print_findings(found: Verification) -> None:
         stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")
     checked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
     unsettled = f"; {found.unsettled:,} calls without a result" if found.unsettled else ""
+    if found.pruned_before is not None:
+        unsettled += f"; {found.pruned:,} from before {month_name(found.pruned_before)} are pruned, their sums stay"
     verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
     stdout.print(f"{found.where}: {verdict} ({checked}{unsettled})")
 

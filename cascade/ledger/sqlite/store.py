@@ -23,10 +23,10 @@ from typing import Any, Literal, cast
 
 from cascade.ledger.metadata import matches
 from cascade.ledger.naming import audit_id
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
+from cascade.ledger.records import BUCKET_S, Anchor, Batch, Content, Entry, Kind
 from cascade.ledger.sqlite import rows
 from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
-from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, NoLedger
+from cascade.ledger.stores import ANCHORS, CANNOT_BE_GRADED, FORGET, KEPT_ENTRIES, Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
@@ -256,6 +256,16 @@ class SqliteReader:
     def chain(self, writer: str) -> Iterator[Entry]:
         """One writer's entries by seq."""
         return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = ? ORDER BY e.seq", (writer,)))
+
+    def anchors(self) -> Mapping[str, Anchor]:
+        """Where the chains begin that `ledger prune` has shortened, by writer."""
+        kept: dict[str, dict[int, bytes]] = {}
+        for name, seq, previous in self._rows(KEPT_ENTRIES):
+            kept.setdefault(name, {})[seq] = bytes(previous)
+        return {
+            name: Anchor(seq, bytes(digest), entries, ends, kept.get(name, {}))
+            for name, seq, digest, entries, ends in self._rows(ANCHORS)
+        }
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
         """Entries in the order of storing: those with an id above `after`, in [since, until)."""
