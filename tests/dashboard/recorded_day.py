@@ -20,12 +20,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from cascade.audit.controls import judge_id
 from cascade.core.auditing import is_uniform
+from cascade.core.control_items import FEWEST
 from cascade.core.modes import arm_of, slot_of
 from cascade.core.policy import Policy
 from cascade.costs import Period
-from cascade.ledger.audit import AuditTables, Grading, Leased
+from cascade.ledger.audit import AuditTables, Control, Grading, Leased
 from cascade.ledger.chain import content_digest, link, start
+from cascade.ledger.marks import HappenedMark, MarkTables
 from cascade.ledger.opening import is_postgres
 from cascade.ledger.prompts import canonical
 from cascade.ledger.records import AuditRow, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
@@ -108,6 +111,7 @@ def record_day(address: str | Path, *, requests: int = 10_000, seed: int = 17, g
     with closing(_store(str(address))) as store:
         _write(store, events, traffic)
     _grade(str(address), traffic.policies[HELP_DESK], grade)
+    _happened(MarkTables(str(address)))
     return RecordedDay(
         str(address), Period(START, START + 86_400), NOW, requests, tuple(traffic.policies.values()), _HEAVY,
         (*_HEAVY, *_LIGHT), traffic.begun, **traffic.found,
@@ -346,6 +350,11 @@ def _sampled(event: _Event, epoch: str) -> Iterator[AuditRow]:
 def _grade(address: str, policy: Policy, count: int) -> None:
     """Grade the oldest samples: one in twenty is wrong."""
     tables = AuditTables(address)
+    for number in range(FEWEST):
+        right = number % 2 == 0
+        tables.add_control(
+            policy.name, Control(judge_id(policy, "judge:opus"), right, "agree" if right else "disagree", START + number, 100_000)
+        )
     for number in range(count):
         at = NOW - 3600 + number
         leased = tables.lease(policy.name, "worker", at, 60, bound=0, cap=None, day=START)
@@ -354,3 +363,36 @@ def _grade(address: str, policy: Policy, count: int) -> None:
         wrong = number % 20 == 7
         grading = Grading("judge:opus", 0.0 if wrong else 1.0, "disagree" if wrong else "agree", cost=2_000_000)
         tables.finish(leased, grading, at)
+
+
+def _happened(tables: MarkTables) -> None:
+    """Two storms, of which one goes on, an outage, and budgets that alert."""
+    storm = {"rung": "haiku", "limit": 0.35, "samples": 120, "action": "escalate"}
+    calm = {**storm, "rate": 0.21}
+    marks: list[tuple[float, str, str, dict[str, Any]]] = [
+        (_STORM[0] + 240, HELP_DESK, "storm_tripped", {**storm, "task": "refund", "rate": 0.82}),
+        (_STORM[1] + 600, HELP_DESK, "storm_released", {**calm, "task": "refund"}),
+        (
+            START + 16 * 3600,
+            HELP_DESK,
+            "errors_tripped",
+            {**storm, "task": "other", "rate": 0.3, "limit": 0.1, "action": "alert"},
+        ),
+        (START + 16 * 3600 + 900, HELP_DESK, "errors_released", {**calm, "task": "other", "rate": 0.02, "limit": 0.1}),
+        (NOW - 3600, HELP_DESK, "storm_tripped", {**storm, "task": "delivery", "rate": 0.79}),
+        (NOW - 600, HELP_DESK, "storm_limit_wrong", {**storm, "task": "delivery", "rate": 0.8}),
+    ]
+    for at, policy, scope, value, share, limit in (
+        (START + 71_000.0, HELP_DESK, "policy", HELP_DESK, 0.8, 95.0),
+        (START + 60_000.0, REVIEWS, "policy", REVIEWS, 0.9, 45.0),
+        (START + 77_000.0, REVIEWS, "policy", REVIEWS, 1.0, 45.0),
+        (START + 68_000.0, HELP_DESK, "workflow", HOSTILE_WORKFLOW, 0.8, 18.0),
+    ):
+        account = policy if scope == "policy" else f"{policy}/{scope}={value}"
+        text = f"the daily budget of {account}, {limit:g} USD: {share:.0%} of it is spent; this budget only alerts: calls go on"
+        marks.append((at, policy, "budget_alert", {
+            "budget": f"the daily budget of {account}, {limit:g} USD", "scope": scope, "value": value, "span": "daily",
+            "period": "2026-11-26", "share": share, "spent_usd": limit * share, "limit_usd": limit, "on_exhausted": "alert", "text": text,
+        }))  # fmt: skip
+    for at, policy, kind, details in marks:
+        tables.add(HappenedMark(at, policy, kind, (str(at),), details))  # type: ignore[arg-type]
