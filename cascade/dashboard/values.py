@@ -263,6 +263,11 @@ class Overview:
         return not self.costs.total.requests and not self.last
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever asked with this ledger."""
+        return not self.exists or not self.stamp.strip("0-")
+
+    @property
     def head_of_workflows(self) -> float:
         """Of all workflows, the share that `costs.workflows` names; with `costs.workflows.share`: so few make so much of the bill. 0 without any."""
         head = self.costs.workflows
