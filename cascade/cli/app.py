@@ -14,6 +14,7 @@ from cascade.cli.audit.app import audit_app
 from cascade.cli.batch.app import batch_app
 from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
+from cascade.cli.dashboard.app import dashboard
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
 from cascade.cli.options import (
@@ -339,6 +340,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
 
 
 app.command()(costs)
+app.command()(dashboard)
 app.command()(mode)
 app.add_typer(audit_app)
 app.add_typer(batch_app)
