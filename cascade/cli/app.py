@@ -146,11 +146,24 @@ def demo(
 
 
 @app.command()
-def doctor(policy: Annotated[str | None, POLICY] = None, as_json: Annotated[bool, JSON] = False) -> int:
+def doctor(
+    policy: Annotated[str | None, POLICY] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            help="Try out each part of a deployment: ledger, state, response cache, permissions. Nothing is left behind."
+        ),
+    ] = False,
+    gateway: Annotated[
+        str | None,
+        typer.Option(help="With --deep: the address of a gateway to look at, with the key in CASCADE_GATEWAY_KEY."),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> int:
     """Check key, endpoint, models, prices and clock, and say how to fix what is missing. Costs nothing."""
     from cascade.cli.doctor import run_doctor  # noqa: PLC0415
 
-    return run_doctor(policy, as_json=as_json)
+    return run_doctor(policy, as_json=as_json, deep=deep, gateway=gateway)
 
 
 @app.command()

@@ -92,7 +92,10 @@ def bind(settings: GatewaySettings) -> socket.socket:
 @asynccontextmanager
 async def _open_app(settings: GatewaySettings, clocks: Clocks | None) -> AsyncGenerator[tuple[Starlette, Hub]]:
     hub = await Hub.open(settings, clocks)
-    watching = (asyncio.create_task(hub.policies.watch(settings.reload_s)), asyncio.create_task(hub.watch_keys()))
+    watching = [
+        asyncio.create_task(one)
+        for one in (hub.policies.watch(settings.reload_s), hub.watch_keys(), hub.watching.watch())
+    ]
     try:
         yield make_app(hub), hub
     finally:

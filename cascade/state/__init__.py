@@ -20,7 +20,7 @@ from typing import Protocol
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action, Change
+from cascade.core.storm import Action, Change, Tripped
 
 __all__ = ["Alert", "Seed", "State", "Told"]
 
@@ -57,6 +57,10 @@ class State(Protocol):
 
     def observe(self, observation: Observation) -> Action | None:
         """Count a step. Returns the guard's action at its rung, as it was before this step was counted."""
+        ...
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """The watches of the storm guard that are tripped now: for those who watch, not for a decision."""
         ...
 
     def expect(self, escalation: Escalation) -> None:

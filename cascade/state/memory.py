@@ -14,7 +14,7 @@ from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action
+from cascade.core.storm import Action, Tripped
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 from cascade.state import Alert, Seed, Told
@@ -193,6 +193,10 @@ class MemoryState:
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         return self._guard.observe(observation)
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`."""
+        return self._guard.tripped()
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`."""

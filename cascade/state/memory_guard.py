@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action, Change, Guard
+from cascade.core.storm import Action, Change, Guard, Tripped
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 from cascade.state import Told
@@ -65,6 +65,11 @@ class MemoryGuard:
         for change in changes:
             log_change(self._policy, change, told=self._told)
         return action
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`."""
+        with self._lock:
+            return self._guard.tripped
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`."""

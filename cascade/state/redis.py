@@ -19,7 +19,7 @@ from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action
+from cascade.core.storm import Action, Tripped
 from cascade.forks import at_worker_exit, renew_in_children
 from cascade.state import Alert, Seed, Told
 from cascade.state.circuit import RedisConnection
@@ -89,6 +89,11 @@ class RedisState:
         for change in changes:
             log_change(self._policy, change, alone=shared is None, told=self._told)
         return action
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`: for all who share the state; while it is down, as this process alone sees it."""
+        shared = self._shared_guard.tripped()
+        return self._own_guard.tripped() if shared is None else shared
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`. Processes that expect the same rates share their watches."""
