@@ -12,7 +12,7 @@ from cascade.core.policy.certificate import Escalation
 from cascade.state import Seed, State
 from cascade.state.memory import MemoryState
 
-__all__ = ["check_state", "open_state"]
+__all__ = ["check_state", "open_state", "resolve_address"]
 
 _CHECK_TIMEOUT_S = 1.0
 
@@ -30,7 +30,7 @@ def open_state(
     `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
     installed.
     """
-    resolved = _resolve(address)
+    resolved = resolve_address(address)
     if resolved == "memory":
         return MemoryState(policy, escalation, clock, seed=seed)
     from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
@@ -40,7 +40,7 @@ def open_state(
 
 def check_state(address: str | None) -> tuple[str, str | None]:
     """The state's address without secrets, and why it cannot be reached (None: it can). Raises as `open_state` does."""
-    resolved = _resolve(address)
+    resolved = resolve_address(address)
     if resolved == "memory":
         return "memory, per process", None
     from cascade.state.circuit import RedisConnection  # noqa: PLC0415 - an extra
@@ -49,7 +49,8 @@ def check_state(address: str | None) -> tuple[str, str | None]:
     return connection.shown_address, connection.ping()
 
 
-def _resolve(address: str | None) -> str:
+def resolve_address(address: str | None) -> str:
+    """The address itself; None: `CASCADE_STATE`, else "memory". Raises ConfigurationError for one that is no state's."""
     named = address if address is not None else os.environ.get("CASCADE_STATE") or "memory"
     scheme = named.partition("://")[0] if "://" in named else ""
     if named == "memory" or scheme in ("redis", "rediss", "unix"):
