@@ -135,6 +135,16 @@ class Rows:
         """The file and the row read last, from 1."""
         return f"{self.source}:row {self.number}"
 
+    @property
+    def count(self) -> int:
+        """How many rows the file's footer counts."""
+        return cast("int", self._table.metadata.num_rows)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of the file's columns."""
+        return frozenset(cast("list[str]", self._table.schema_arrow.names))
+
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._rows.close()

@@ -17,6 +17,7 @@ from cascade.core.scoring import Facts, scored
 from cascade.core.trail import Verdict
 from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
+from cascade.corpora.sources import place_of
 from cascade.corpora.splits import group_key
 from cascade.replay.arrays import ColumnBuilder, np
 from cascade.replay.cold import climbs_cold, cold_tokens, recorded_prefix
@@ -132,7 +133,7 @@ class _ItemValidator:
                 elif reply.score is None:
                     self._reject(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
                 elif not (reply.cost_usd is not None if mapping.cost_of == "recorded" else reply.can_be_priced):
-                    self._on_bad_item(missing_cost(mapping, index, item.id, f"{self._source}:{item.line}"))
+                    self._on_bad_item(missing_cost(mapping, index, item.id, place_of(self._source, item.line)))
                 else:
                     continue
                 return False
@@ -154,7 +155,7 @@ class _ItemValidator:
         return True
 
     def _reject(self, item: Item, problem: str, hint: str) -> None:
-        self._on_bad_item(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, hint=hint))
+        self._on_bad_item(CorpusError(problem, where=place_of(self._source, item.line), item=item.id, hint=hint))
 
 
 class _ColumnsBuilder:
