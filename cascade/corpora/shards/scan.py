@@ -156,8 +156,9 @@ class Scan:
         return ("state", *(("task",) if self.has_tasks else ()), *(f"c{n}" for n in below))
 
     def rows(self, place: int | None = None, more: Sequence[str] = ()) -> str:
-        """The query of the rows: `state`, `task`, `c0` … (confidences below the top, in the ladder's order), by rung of the corpus
-        `h` and `l` (the score in 2^-30, and the rest in 2^-60), `n` (nano-USD), `w` (1 if wrong), `at_row`; and `more` columns.
+        """The query of the rows.
+
+        `state`, `task`, `at_row`, `c0` … (confidences below the top, in the ladder's order), by rung of the corpus `h` and `l` (the score in 2^-30, and the rest in 2^-60), `n` (nano-USD), `w` (1 if wrong); and `more` columns.
 
         `state` numbers the replies' kinds in base 4, the ladder's first rung first, then part; null if the row is not plain.
         `place`: only of this file.
