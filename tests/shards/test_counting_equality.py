@@ -23,6 +23,8 @@ from cascade.replay.run import ReplayOptions, replay_corpus
 from cascade.replay.shards.passes import count_all
 from cascade.replay.shards.run import replay_shards
 
+import os
+SEEDS=int(os.environ.get('SEEDS','24'))
 from .scenes import counting_of, draw_corpus, draw_policy, write_both
 
 
@@ -47,7 +49,7 @@ def plain(table: CountsTable) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_replay_and_tables_equal_those_of_one_process(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     manifest, items = draw_corpus(seed, gaps=seed % 3 == 0)

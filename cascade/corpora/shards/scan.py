@@ -230,7 +230,8 @@ class Scan:
         if not self.is_filled(f"{rung}.answer"):
             return str(NO_TEXT)
         answer = self._column(f"{rung}.answer")
-        begins = f" AND substring({answer}, 2, 1) BETWEEN '!' AND '~'" if self._question.visible else ""
+        second = f"substring({answer}, 2, 1)"
+        begins = f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self._question.visible else ""
         return (
             f"CASE WHEN {answer} IS NULL THEN {NO_TEXT} WHEN {answer} = 'null' THEN {DECLINED_ANSWER}"
             f" WHEN {answer} LIKE '\"%\"' AND {answer} NOT LIKE '\"%\"%\"' AND NOT contains({answer}, '\\'){begins} THEN {ANSWER}"
