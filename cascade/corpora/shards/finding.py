@@ -33,10 +33,11 @@ _TAIL: Final = 1 << 16  # bytes at a file's end that tell two files of one size 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """A sharded corpus. `manifest`: the one that all share, its `items` the sum of their rows."""
+    """A sharded corpus. `manifest`: the one that all share, its `items` the sum of their rows. `columns`: those of any of them."""
 
     source: ShardedSource
     manifest: Manifest
+    columns: frozenset[str]
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -85,15 +86,17 @@ def find_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def find_shards(path: str | os.PathLike[str]) -> Shards:
-    """The shards of a corpus, their footers read and their manifests compared.
+    """The shards of a corpus, their footers read and their manifests compared. One Parquet file is a corpus of one shard.
 
     Raises CorpusError that names the file for one that is no Parquet corpus, and both files and the key for manifests that differ;
     MissingExtra without pyarrow.
     """
     shards: list[Shard] = []
     first: Manifest | None = None
-    for file in find_files(path):
-        shard, manifest = _read_footer(file)
+    columns: frozenset[str] = frozenset()
+    for file in files_of(path):
+        shard, manifest, own = _read_footer(file)
+        columns |= own
         if first is None:
             first = manifest
         elif (differs := _difference(_comparable(first), _comparable(manifest))) is not None:
@@ -106,7 +109,7 @@ def find_shards(path: str | os.PathLike[str]) -> Shards:
     assert first is not None  # `find_files` raises for none
     source = ShardedSource(os.fspath(path))
     source.shards = tuple(shards)
-    return Shards(source, replace(first, items=sum(shard.rows for shard in shards)))
+    return Shards(source, replace(first, items=sum(shard.rows for shard in shards)), columns)
 
 
 def _in_folder(folder: str, root: str, entered: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -158,7 +161,7 @@ _PATTERN_HINT: Final = "end the pattern in .parquet"
 
 def _refuse_format(file: str) -> None:
     if file.endswith(_OTHER_FORMATS):
-        hint = "shards are Parquet: write it as one (`write_shards`), or move it away"
+        hint = "shards are Parquet: write it as one, or move it away"
         raise CorpusError("stands among Parquet shards in another format", where=file, hint=hint)
 
 
@@ -193,7 +196,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_footer(file: str) -> tuple[Shard, Manifest]:
+def _read_footer(file: str) -> tuple[Shard, Manifest, frozenset[str]]:
     try:
         stamp = _stamp(Path(file).stat())
     except OSError as error:
@@ -212,7 +215,7 @@ def _read_footer(file: str) -> tuple[Shard, Manifest]:
         hint = "is it complete? A shard's `items` is its own number; it may be left out"
         raise CorpusError(problem, where=file, hint=hint)
     _refuse_columns_in_folders(file, columns)
-    return Shard(file, count, stamp), manifest
+    return Shard(file, count, stamp), manifest, columns
 
 
 def _refuse_columns_in_folders(file: str, columns: frozenset[str]) -> None:
