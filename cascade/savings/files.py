@@ -15,7 +15,10 @@ from cascade.core.errors import CorpusError, UsageExportError
 from cascade.corpora.decoding import LineError
 from cascade.savings.columns import plain
 
-__all__ = ["rows_of"]
+__all__ = ["USAGE_CELLS", "rows_of"]
+
+USAGE_CELLS = ("usage", "usagedetails")
+"""Columns whose cells may hold a whole usage as JSON, without case and punctuation."""
 
 _MAX_BYTES = 64 * 1024 * 1024  # of one line, and of a JSON document
 _Row = tuple[int | str, dict[str, Any]]
@@ -92,7 +95,7 @@ def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
 def _expanded(row: dict[str, Any]) -> dict[str, Any]:
     """The row with a usage cell in JSON (Langfuse's CSV) expanded into columns."""
     for name in tuple(row):
-        if plain(name) in ("usage", "usagedetails") and str(row[name]).startswith("{"):
+        if plain(name) in USAGE_CELLS and str(row[name]).startswith("{"):
             try:
                 row |= _flat({name: json.loads(row[name])})
             except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -19,7 +20,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import LineError, decode_manifest
 from cascade.corpora.encoding import raw_manifest
 from cascade.corpora.items import Manifest
-from cascade.corpora.parquet import Rows
+from cascade.corpora.parquet import Rows, open_table
 from cascade.corpora.sources import Shard, ShardedSource, is_sharded
 
 __all__ = ["Shards", "files_of", "find_files", "find_shards"]
@@ -182,8 +183,14 @@ def _refuse_twice(files: Sequence[str]) -> None:
         for file in alike if len(alike) > 1 else ():
             with Path(file).open("rb") as content:
                 digest = hashlib.file_digest(content, "sha256").digest()
-            if (other := contents.setdefault(digest, file)) != file:
+            if (other := contents.setdefault(digest, file)) != file and _has_rows(file):
                 raise CorpusError(f"has the same content as {other}", where=file, hint="remove one of the two")
+
+
+def _has_rows(file: str) -> bool:
+    """Engines that write in parts leave files without a row, all with the same bytes."""
+    with closing(open_table(file)) as table:
+        return bool(table.metadata.num_rows)
 
 
 def _end_of(file: str) -> bytes:

@@ -152,7 +152,10 @@ class Scan:
             inner += [f"{self._column('task')} AS task", self._at_row(place)]
         for n, rung in enumerate(own.rungs):
             score = self._column(f"{rung}.score")
-            inner += [f"TRY_CAST({score} * {GRID} AS BIGINT) AS h{n}", f"({score} < {own.right_at!r}::DOUBLE)::TINYINT AS w{n}"]
+            inner += [
+                f"TRY_CAST({score} * {GRID} AS BIGINT) AS h{n}",
+                f"({score} < {own.right_at!r}::DOUBLE)::TINYINT AS w{n}",
+            ]
             inner.append(f"{self._cost(rung)} AS n{n}")
             if own.exact:
                 rest = f"({score} * {GRID} - TRY_CAST({score} * {GRID} AS BIGINT)::DOUBLE)"
@@ -161,7 +164,9 @@ class Scan:
         inner.append(f"({' AND '.join(self._conditions())}) AS proved")
         state = " + ".join(f"k{n} * {4**n}" for n in range(len(kinds)))
         plain = " AND ".join(("proved", *(f"k{n} > 0" for n in range(len(kinds)))))
-        here = {"all": ""}.get(own.part, f" WHERE part = {_PARTS.index(own.part) if own.part in _PARTS else 0} OR part IS NULL")
+        here = {"all": ""}.get(
+            own.part, f" WHERE part = {_PARTS.index(own.part) if own.part in _PARTS else 0} OR part IS NULL"
+        )
         parted = f" + coalesce(part, 0) * {4 ** len(kinds)}" if own.parted else ""
         return (
             f"SELECT *, CASE WHEN {plain} THEN ({state}{parted})::INTEGER END AS state"
