@@ -20,7 +20,7 @@ from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
-from cascade.replay.arrays import Bools, np
+from cascade.replay.arrays import Bools, Codes, Ints, np
 from cascade.replay.building import read_columns
 from cascade.replay.cold import cold_notes
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
@@ -28,7 +28,7 @@ from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures
-from cascade.replay.intervals import Interval, interval_of
+from cascade.replay.intervals import GroupSums, Interval, interval_of_scores
 from cascade.replay.mapping import (
     OWN_LADDER,
     Override,
@@ -51,12 +51,15 @@ from cascade.replay.outcomes import (
     total,
 )
 from cascade.replay.reviews import Reviews
+from cascade.replay.rule import ALL
 from cascade.replay.samples import SamplesOverride, recorded_cycles, samples_fields, samples_from
+from cascade.replay.sums import on_grid, sums_by
 from cascade.replay.vectorised import evaluate
 
 __all__ = ["Replay", "ReplayOptions", "replay_corpus"]
 
-_MOST_BESIDE = 10_000  # above this no bootstrap for single models: two intervals each would take longer than the replay
+MOST_BESIDE = 10_000
+"""Items; above this no bootstrap for single models: two intervals each would take longer than the replay."""
 
 Progress = Callable[[int, int | None], object]
 """Called with the number of items read so far, and the number in the manifest (None: not given)."""
@@ -171,19 +174,21 @@ def _replay(
     _refuse_unknown_tasks(mapped, options, reader.source)
     scores = scores_of(columns, mapped, outcomes)
     tasks = tally(columns, mapped, outcomes, scores)
-    intervals = {"": interval_of(scores, columns.group)}
-    for code, task in enumerate(mapped.tasks if len(mapped.tasks) > 1 else ()):
-        rows = np.flatnonzero(mapped.task == code)
-        intervals[task] = interval_of(scores[rows], columns.group[rows])
-    if len(mapped.tasks) == 1:
-        intervals[mapped.tasks[0]] = intervals[""]
+    rows = [np.flatnonzero(mapped.task == code) for code in range(len(mapped.tasks))] if len(mapped.tasks) > 1 else []
+    grid = on_grid(scores)
+    sums = _sums_of(grid, columns.group)
+    intervals = {"": interval_of_scores(sums)}
+    for task, own in zip(mapped.tasks, rows or [ALL], strict=True):
+        intervals[task] = (
+            interval_of_scores(_sums_of((grid[0][own], grid[1][own]), columns.group[own])) if rows else intervals[""]
+        )
     figures = total(tasks, singles_of(columns, mapped))
     beside: dict[str, tuple[Interval | None, Difference]] = {}
     for name, single in figures.singles.items():
-        alone = columns.rungs[single.recorded_as or name].score
-        ci95 = interval_of(scores - alone, columns.group, _MOST_BESIDE)
+        alone = _sums_of(on_grid(columns.rungs[single.recorded_as or name].score), columns.group)
+        ci95 = interval_of_scores(sums.less(alone), MOST_BESIDE)
         difference = Difference(figures.quality - single.quality, ci95)
-        beside[name] = interval_of(alone, columns.group, _MOST_BESIDE), difference
+        beside[name] = interval_of_scores(alone, MOST_BESIDE), difference
     return Replay(
         columns.manifest,
         options,
@@ -203,6 +208,11 @@ def _replay(
         reviews_of(mapped, outcomes),
         cold_writes(mapped, outcomes),
     )
+
+
+def _sums_of(grid: tuple[Ints, Ints], group: Codes) -> GroupSums:
+    counts, (high, low) = sums_by(group, *grid)
+    return GroupSums(counts, high, low)
 
 
 def _samples(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, dict[str, Any]]:

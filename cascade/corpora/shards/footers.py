@@ -16,6 +16,7 @@ Kind = Literal["text", "double", "int"]
 
 _FIRST, _LAST = "!", "\x7f"  # every text between them begins with a visible ASCII character
 _TEXTS: Final = ("id", "input")
+_TAKEN: Final = ("file_index", "file_row_number", "filename")  # the engine's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def read_footer(path: str, kinds: Mapping[str, Kind]) -> Footer:
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         chunks = {name: _chunks(groups, place) for name, place in _places(metadata).items()}
     filled = frozenset(name for name in names if not _is_empty(chunks.get(name)))
-    usual = len({name.casefold() for name in names}) == len(names) and all(
+    usual = len({name.casefold() for name in (*names, *_TAKEN)}) == len(names) + len(_TAKEN) and all(
         _is_of(schema.field(name).type, kinds[name]) for name in names if name in kinds and name in filled
     )
     return Footer(filled, usual, frozenset(name for name in _TEXTS if _is_named(name, chunks.get(name))))

@@ -31,6 +31,7 @@ Price = tuple[int, int, int]
 GRID: Final = 1 << 30
 _MOST_TOKENS: Final = 1_000_000  # of a plain row: 64 bits hold its price
 _PARTS: Final = ("tune", "certify")
+_TYPES: Final = {"text": "VARCHAR", "double": "DOUBLE", "int": "BIGINT"}
 _LEFT_OUT: Final = ("messages", "extra", "system", "baseline")  # a row with one of these is left to the reader
 _VISIBLE: Final = r"[^\s\v\x{1c}-\x{1f}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 _LONG_TEXT: Final = r'"([^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
@@ -60,7 +61,7 @@ class Question:
 
     def columns(self) -> dict[str, Kind]:
         """The columns that may be read, with the types that they must have."""
-        kinds: dict[str, Kind] = dict.fromkeys(("id", "input", "messages", "task", "group", "split", "extra"), "text")
+        kinds: dict[str, Kind] = dict.fromkeys(("id", "input", "task", "group", "split", *_LEFT_OUT), "text")
         kinds["at"] = "double"
         for rung in self.rungs:
             kinds |= dict.fromkeys((f"{rung}.confidence", f"{rung}.score", f"{rung}.cost_usd"), "double")
@@ -74,8 +75,9 @@ class Scan:
 
     def __init__(self, engine: Engine, paths: Sequence[str], before: Sequence[int], question: Question) -> None:
         self._engine, self._question = engine, question
-        kinds = question.columns()
-        footers = [read_footer(path, kinds) for path in paths]
+        self._kinds = question.columns()
+        self._numbers = {name: number for number, name in enumerate(self._kinds)}
+        footers = [read_footer(path, self._kinds) for path in paths]
         self.unusual = tuple(n for n, one in enumerate(footers) if not one.usual)
         """The files of which every row is left to the reader."""
         self.usual = tuple(n for n, one in enumerate(footers) if one.usual)
@@ -144,69 +146,69 @@ class Scan:
         if not self._paths:
             return self._no_rows(more)
         chosen = self._paths if place is None else [self._paths[place]]
-        kinds = {rung: self._kind(rung) for rung in own.asked}
-        inner = ["file_index", "file_row_number", *more]
-        inner += [f"{kind} AS k{n}" for n, kind in enumerate(kinds.values())]
-        inner += [f"{self._column(f'{rung}.confidence')} AS c{n}" for n, rung in enumerate(own.asked[:-1])]
+        made = ["file_index", "file_row_number", f"{self._at_row(place)} AS at_row", f"{self._part()} AS part", *more]
+        made += [f"{self._kind(rung)} AS k{n}" for n, rung in enumerate(own.asked)]
+        made += [f"{self._column(f'{rung}.confidence')} AS c{n}" for n, rung in enumerate(own.asked[:-1])]
         if self.has_tasks:
-            inner += [f"{self._column('task')} AS task", self._at_row(place)]
+            made.append(f"{self._column('task')} AS task")
         for n, rung in enumerate(own.rungs):
             score = self._column(f"{rung}.score")
-            inner += [
-                f"TRY_CAST({score} * {GRID} AS BIGINT) AS h{n}",
-                f"({score} < {own.right_at!r}::DOUBLE)::TINYINT AS w{n}",
-            ]
-            inner.append(f"{self._cost(rung)} AS n{n}")
+            made.append(f"TRY_CAST({score} * {GRID} AS BIGINT) AS h{n}")
+            made.append(f"({score} < '{own.right_at!r}'::DOUBLE)::TINYINT AS w{n}")
+            made.append(f"{self._cost(rung)} AS n{n}")
             if own.exact:
                 rest = f"({score} * {GRID} - TRY_CAST({score} * {GRID} AS BIGINT)::DOUBLE)"
-                inner.append(f"TRY_CAST({rest} * {GRID} AS BIGINT) AS l{n}")
-        inner.append(f"{self._part()} AS part")
-        inner.append(f"({' AND '.join(self._conditions())}) AS proved")
-        state = " + ".join(f"k{n} * {4**n}" for n in range(len(kinds)))
-        plain = " AND ".join(("proved", *(f"k{n} > 0" for n in range(len(kinds)))))
-        here = {"all": ""}.get(
-            own.part, f" WHERE part = {_PARTS.index(own.part) if own.part in _PARTS else 0} OR part IS NULL"
-        )
-        parted = f" + coalesce(part, 0) * {4 ** len(kinds)}" if own.parted else ""
+                made.append(f"TRY_CAST({rest} * {GRID} AS BIGINT) AS l{n}")
+        state = " + ".join(f"k{n} * {4**n}" for n in range(len(own.asked)))
+        if own.parted:
+            state += f" + part * {4 ** len(own.asked)}"
+        plain = " AND ".join((*self._conditions(), *(f"k{n} > 0" for n in range(len(own.asked)))))
+        here = "" if own.part == "all" else f" WHERE state IS NULL OR part = {_PARTS.index(own.part)}"
         return (
-            f"SELECT *, CASE WHEN {plain} THEN ({state}{parted})::INTEGER END AS state"
-            f" FROM (SELECT {', '.join(inner)} FROM {files(chosen)}){here}"
+            f"SELECT * FROM (SELECT *, CASE WHEN {plain} THEN ({state})::INTEGER END AS state"
+            f" FROM (SELECT *, {', '.join(made)} FROM (SELECT {', '.join(self._raw())} FROM {files(chosen)}))){here}"
         )
 
     def group(self) -> tuple[str, str]:
         """What a plain row's group is: whether it is named, and its key."""
-        name = self._column("group")
-        if not self.is_filled("group"):
-            return "FALSE", "input"
-        return f"({name} IS NOT NULL)", f"coalesce({name}, input)"
+        name, given = self._column("group"), self._column("input")
+        return (
+            ("FALSE", given) if not self.is_filled("group") else (f"({name} IS NOT NULL)", f"coalesce({name}, {given})")
+        )
 
     def _no_rows(self, more: Sequence[str]) -> str:
         own = self._question
         names = ["state", "file_index", "file_row_number", "task", "at_row"]
         names += [f"c{n}" for n in range(len(own.asked) - 1)]
         names += [f"{kind}{n}" for n in range(len(own.rungs)) for kind in "hlnw"]
-        names += [one.rpartition(" AS ")[2] for one in more]
+        names += [one.rpartition(" AS ")[2] for one in more] + ["part"]
         return f"SELECT {', '.join(f'NULL::BIGINT AS {name}' for name in names)} WHERE FALSE"
 
     def _place(self, rung: str) -> int:
         return self._question.rungs.index(rung)
 
     def _column(self, name: str) -> str:
+        """A column of the corpus in a query: under a name of ours, since the corpus may have any."""
         if self.is_filled(name):
-            return quoted(name)
-        return f"NULL::{ {'text': 'VARCHAR', 'double': 'DOUBLE', 'int': 'BIGINT'}[self._question.columns()[name]] }"
+            return f"v{self._numbers[name]}"
+        return f"NULL::{_TYPES[self._kinds[name]]}"
+
+    def _raw(self) -> Iterator[str]:
+        """The columns that are read, and the engine's own."""
+        yield from ("file_index", "file_row_number")
+        yield from (f"{quoted(name)} AS v{number}" for name, number in self._numbers.items() if self.is_filled(name))
 
     def _at_row(self, place: int | None) -> str:
         """The row's number over all shards, from 1."""
         before = self._before if place is None else [self._before[place]]
         start = str(before[0]) if len(before) == 1 else f"list_extract({before}::BIGINT[], file_index::BIGINT + 1)"
-        return f"{start} + file_row_number + 1 AS at_row"
+        return f"{start} + file_row_number + 1"
 
     def _kind(self, rung: str) -> str:
         """A reply's kind; 0: the reader has to say."""
         if not self.is_filled(f"{rung}.answer"):
             return str(NO_TEXT)
-        answer = quoted(f"{rung}.answer")
+        answer = self._column(f"{rung}.answer")
         begins = f" AND substring({answer}, 2, 1) BETWEEN '!' AND '~'" if self._question.visible else ""
         return (
             f"CASE WHEN {answer} IS NULL THEN {NO_TEXT} WHEN {answer} = 'null' THEN {DECLINED_ANSWER}"
@@ -248,11 +250,13 @@ class Scan:
         if not all("input" in footer.named for footer in self._footers):
             given = self._column("input")
             yield f"(({given} >= '!' AND {given} < '\x7f') OR regexp_matches({given}, '{_VISIBLE}'))"
-        yield from (f"{quoted(name)} IS NULL" for name in _LEFT_OUT if self.is_filled(name))
+        yield from (f"{self._column(name)} IS NULL" for name in _LEFT_OUT if self.is_filled(name))
         if self.is_filled("split"):
-            yield "(split IS NULL OR split IN ('tune', 'certify'))"
+            split = self._column("split")
+            yield f"({split} IS NULL OR {split} IN ('tune', 'certify'))"
         if self.is_filled("at"):
-            yield '("at" IS NULL OR isfinite("at"))'
+            at = self._column("at")
+            yield f"({at} IS NULL OR isfinite({at}))"
         for rung in own.rungs:
             yield from self._conditions_of(rung)
 
@@ -272,7 +276,7 @@ class Scan:
             yield f"({confidence} IS NULL OR {confidence} BETWEEN 0 AND 1)"
         if not self.is_filled(f"{rung}.more"):
             return
-        more = quoted(f"{rung}.more")
+        more = self._column(f"{rung}.more")
         if own.prices is not None:  # further tokens may stand there
             yield f"{more} IS NULL"
             return
