@@ -24,11 +24,13 @@ class Footer:
     """One shard's columns. `filled`: those that have a value, as far as the footer tells. `usual`: whether an engine reads them as we do.
 
     `named`: of `id`, whether no text is empty; of `input`, whether every text begins with a visible character.
+    `within`: the columns of numbers that are all between 0 and 1, but for NaN.
     """
 
     filled: frozenset[str]
     usual: bool
     named: frozenset[str]
+    within: frozenset[str]
 
 
 def read_footer(path: str, kinds: Mapping[str, Kind]) -> Footer:
@@ -42,7 +44,12 @@ def read_footer(path: str, kinds: Mapping[str, Kind]) -> Footer:
     usual = len({name.casefold() for name in (*names, *_TAKEN)}) == len(names) + len(_TAKEN) and all(
         _is_of(schema.field(name).type, kinds[name]) for name in names if name in kinds and name in filled
     )
-    return Footer(filled, usual, frozenset(name for name in _TEXTS if _is_named(name, chunks.get(name))))
+    return Footer(
+        filled,
+        usual,
+        frozenset(name for name in _TEXTS if _is_named(name, chunks.get(name))),
+        frozenset(name for name, kind in kinds.items() if kind == "double" and _is_within(chunks.get(name))),
+    )
 
 
 def _places(metadata: Any) -> dict[str, int]:
@@ -71,6 +78,12 @@ def _is_named(name: str, chunks: list[tuple[int, Any]] | None) -> bool:
         if name == "input" and not (least >= _FIRST and most < _LAST):
             return False
     return True
+
+
+def _is_within(chunks: list[tuple[int, Any]] | None) -> bool:
+    return chunks is not None and all(
+        told is not None and told.has_min_max and told.min >= 0 and told.max <= 1 for _, told in chunks
+    )
 
 
 def _is_of(kind: Any, wanted: Kind) -> bool:

@@ -89,8 +89,8 @@ class Scan:
         """Whether a column has, or may have, a value."""
         return any(column in footer.filled for footer in self._footers)
 
-    def cells(self) -> Any:
-        """The plain rows in cells, a `pyarrow.Table`; `state` null: how many rows are not plain. Raises QueryFailed."""
+    def cells(self, most: int) -> Any:
+        """The plain rows in cells, at most so many, a `pyarrow.Table`; `state` null: how many rows are not plain. Raises QueryFailed."""
         sums = ["count(*) AS items"]
         top = self._place(self._question.asked[-1])
         for n in range(len(self._question.rungs)):
@@ -101,10 +101,21 @@ class Scan:
                 sums.append(f"sum(w{n} * (1 - w{top}))::BIGINT AS r{n}")
         sums.append(f"{'min(at_row)' if self.has_tasks else '0'}::BIGINT AS first")
         keys = ", ".join(self.keys)
-        return self._engine.table(f"SELECT {keys}, {', '.join(sums)} FROM ({self.rows()}) GROUP BY {keys}")
+        return self._engine.table(f"SELECT {keys}, {', '.join(sums)} FROM ({self.rows()}) GROUP BY {keys} LIMIT {most}")
+
+    def read_all(self) -> None:
+        """Read the columns to their end. Raises QueryFailed."""
+        self._engine.table(
+            f"SELECT {', '.join(f'max({one})' for one in ('state', *self._sums()))} FROM ({self.rows()})"
+        )
+
+    def _sums(self) -> Iterator[str]:
+        yield from (f"{kind}{n}" for n in range(len(self._question.rungs)) for kind in "hnw")
 
     def score_range(self) -> tuple[int, int]:
-        """The least and the greatest score of the policy's rungs in plain rows, times 2^30."""
+        """The least and the greatest score of the policy's rungs in plain rows, times 2^30, or 0 and 1 if all are between these."""
+        if all(f"{rung}.score" in footer.within for rung in self._question.asked for footer in self._footers):
+            return 0, GRID
         own = [f"h{self._place(rung)}" for rung in self._question.asked]
         query = f"SELECT min(least({', '.join(own)})), max(greatest({', '.join(own)})) FROM ({self.rows()})"
         row = self._engine.table(f"{query} WHERE state IS NOT NULL").to_pylist()[0]
