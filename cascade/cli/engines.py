@@ -156,9 +156,9 @@ class Engines:
                 return mix_of_corpus(reader, policy)
 
         def by_engine(shards: Shards) -> Mix:
-            from cascade.savings.mixes import mix_of_shards  # noqa: PLC0415 - an extra
+            from cascade.savings.sharded_mixes import mix_of_shards  # noqa: PLC0415 - an extra
 
-            return mix_of_shards(self._counting(shards), shards.source, policy, *self._spread(shards))
+            return mix_of_shards(replace(self._counting(shards), policy=policy), *self._spread(shards))
 
         return self._count(path, by_engine, in_process)
 
@@ -214,7 +214,9 @@ class Engines:
     def _counting(self, shards: Shards) -> Counting:
         from cascade.replay.shards import Counting  # noqa: PLC0415 - an extra
 
-        return Counting(shards.shards, shards.manifest, memory=self._memory, threads=self._threads)
+        return Counting(
+            shards.shards, shards.manifest, memory=self._memory, threads=self._threads, source=shards.source
+        )
 
     def _spread(self, shards: Shards) -> tuple[Cluster | None, int]:
         return self._spread_over(len(shards.shards))
