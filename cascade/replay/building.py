@@ -42,7 +42,7 @@ from cascade.replay.sampled import VotesBuilder, stuck_at, verdict_at
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Ints
 
-__all__ = ["OnBadItem", "group_codes", "read_columns"]
+__all__ = ["OnBadItem", "checksum_of", "group_codes", "read_columns"]
 
 _HINT = "record it, or leave the item out (--skip-bad does)"
 
@@ -172,7 +172,7 @@ class _ColumnsBuilder:
         keys = [group_key(item) for item in items]
         # Hashes of texts differ between runs, but they are only compared with each other. A checksum is the same in every run.
         self._keys.add(list(map(hash, keys)))
-        self._order.add(list(map(_checksum, keys)))
+        self._order.add(list(map(checksum_of, keys)))
         self._lines.add([item.line for item in items])
         self._at.add([item.at for item in items])
         for rung, builder in self._rungs.items():
@@ -344,10 +344,10 @@ def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
 def group_codes(items: Sequence[Item]) -> Codes:
     """(N,): the number of each item's group, as `Columns.group` has it for a corpus of these items."""
     keys = [group_key(item) for item in items]
-    return _numbered(np.array(list(map(hash, keys)), np.int64), np.array(list(map(_checksum, keys)), np.int64))
+    return _numbered(np.array(list(map(hash, keys)), np.int64), np.array(list(map(checksum_of, keys)), np.int64))
 
 
-def _checksum(key: tuple[str, str]) -> int:
+def checksum_of(key: tuple[str, str]) -> int:
     """63 bits of two checksums of a group's name, the same in every run and far quicker than a hash function."""
     name = key[1].encode("utf-8", "surrogatepass")
     return crc32(name) << 31 | adler32(name) >> 1

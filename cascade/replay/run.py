@@ -56,7 +56,16 @@ from cascade.replay.samples import SamplesOverride, recorded_cycles, samples_fie
 from cascade.replay.sums import on_grid, sums_by
 from cascade.replay.vectorised import evaluate
 
-__all__ = ["Replay", "ReplayOptions", "replay_corpus"]
+__all__ = [
+    "MOST_BESIDE",
+    "Replay",
+    "ReplayOptions",
+    "notes_of",
+    "refuse_unknown_tasks",
+    "replay_corpus",
+    "storms_of",
+    "warnings_of",
+]
 
 MOST_BESIDE = 10_000
 """Items; above this no bootstrap for single models: two intervals each would take longer than the replay."""
@@ -171,7 +180,7 @@ def _replay(
     columns: Columns, runs: list[tuple[MappedColumns, Outcomes]], options: ReplayOptions, reader: CorpusReader
 ) -> Replay:
     mapped, outcomes = runs[0]
-    _refuse_unknown_tasks(mapped, options, reader.source)
+    refuse_unknown_tasks(mapped, options, reader.source)
     scores = scores_of(columns, mapped, outcomes)
     tasks = tally(columns, mapped, outcomes, scores)
     rows = [np.flatnonzero(mapped.task == code) for code in range(len(mapped.tasks))] if len(mapped.tasks) > 1 else []
@@ -183,6 +192,7 @@ def _replay(
             interval_of_scores(_sums_of((grid[0][own], grid[1][own]), columns.group[own])) if rows else intervals[""]
         )
     figures = total(tasks, singles_of(columns, mapped))
+    silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
     beside: dict[str, tuple[Interval | None, Difference]] = {}
     for name, single in figures.singles.items():
         alone = _sums_of(on_grid(columns.rungs[single.recorded_as or name].score), columns.group)
@@ -197,10 +207,10 @@ def _replay(
         tasks,
         intervals,
         beside,
-        _storms(mapped, outcomes),
+        storms_of(mapped, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns, mapped)),
-        tuple(_notes(columns, mapped, outcomes, figures, options)),
+        tuple(warnings_of(columns, mapped)),
+        tuple(notes_of(columns, mapped, outcomes, figures, options, silent)),
         reader.skipped,
         reader.problems,
         _samples(mapped, outcomes),
@@ -235,7 +245,8 @@ def _samples(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, dict[str, A
     return made
 
 
-def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
+def refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
+    """Raises ConfigurationError for a threshold of a task that neither the corpus nor the policy has."""
     known = {*mapped.tasks, *(task.name for task in (options.policy.tasks if options.policy else ()))}
     for task in overridden_tasks(options.overrides, mapped.mapping):
         if task not in known:
@@ -245,7 +256,8 @@ def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source:
             )
 
 
-def _storms(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Any]:
+def storms_of(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Any]:
+    """What the storm guard did, as `Replay.storms`."""
     storms = outcomes.storms
     if storms.off is not None:
         return {"off": storms.off}
@@ -279,7 +291,8 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
     return cost
 
 
-def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+def warnings_of(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+    """The warnings."""
     manifest = columns.manifest
     if others := other_models(mapped.mapping, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
@@ -294,9 +307,10 @@ def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
         yield unsaid
 
 
-def _notes(
-    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions
+def notes_of(
+    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions, silent: int
 ) -> Iterator[str]:
+    """The notes. `silent`: how many replies of the policy's rungs were recorded without their text."""
     given = {"--threshold": options.overrides, "--early-stop": options.early_stop}
     if options.against and (flags := [flag for flag, value in given.items() if value]):
         verb = "changes" if len(flags) == 1 else "change"
@@ -313,7 +327,6 @@ def _notes(
     elif outcomes.storms.unwatched:
         yield f"the storm guard leaves out {outcomes.storms.unwatched} items without an arrival time (`at`)"
     if any(failed is not None for failed in mapped.failed):
-        silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
         if silent:
             yield f"{silent} replies were recorded without their text: they count as passing every check"
     unknown = [name for name in (*mapped.mapping.names, *columns.rungs) if name not in figures.singles]

@@ -4,6 +4,8 @@ A row is *plain* if the query can prove what the reader would make of it. All ot
 cell …) are left to the reader itself, so that whatever it says, or refuses, holds. No threshold is compared here.
 """
 
+# ruff: noqa: S608 - queries are built of our own names, and of what `quoted` and `text` have quoted
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +17,10 @@ from cascade.corpora.shards.duckdb import Engine, files, quoted
 from cascade.corpora.shards.footers import Footer, Kind, read_footer
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy import int64
     from numpy.typing import NDArray
 
-    Ints = NDArray[np.int64]
+    Ints = NDArray[int64]
 
 __all__ = ["ANSWER", "DECLINED_ANSWER", "NO_TEXT", "Price", "Question", "Scan"]
 
@@ -29,6 +31,7 @@ Price = tuple[int, int, int]
 """Above so many tokens of the prompt: nano-USD per million tokens of input, and of output."""
 
 GRID: Final = 1 << 30
+_MOST_LEFT: Final = 2_000_000  # rows left to the reader whose numbers are held at once
 _MOST_TOKENS: Final = 1_000_000  # of a plain row: 64 bits hold its price
 _PARTS: Final = ("tune", "certify")
 _TYPES: Final = {"text": "VARCHAR", "double": "DOUBLE", "int": "BIGINT"}
@@ -123,17 +126,23 @@ class Scan:
 
     def left_to_reader(self) -> Iterator[tuple[int, Ints | None]]:
         """By file, the rows that are not plain, from 0, ascending; None: all of them. Raises QueryFailed."""
-        counted = self._engine.table(
-            f"SELECT file_index AS file, count(*) AS rows FROM ({self.rows()}) WHERE state IS NULL GROUP BY 1"
-        )
-        some = {int(row["file"]) for row in counted.to_pylist()}
-        for number in sorted((*self.unusual, *(self.usual[file] for file in some))):
+        query = f"SELECT file_index AS file, file_row_number AS row FROM ({self.rows()}) WHERE state IS NULL LIMIT {_MOST_LEFT + 1}"
+        found = self._engine.table(query)
+        import numpy as np  # noqa: PLC0415 - an extra
+
+        places, rows = (found.column(name).to_numpy() for name in ("file", "row"))
+        for number in sorted((*self.unusual, *self.usual)):
             if number in self.unusual:
                 yield number, None
                 continue
             place = self.usual.index(number)
-            query = f"SELECT file_row_number AS row FROM ({self.rows(place)}) WHERE state IS NULL ORDER BY 1"
-            yield number, self._engine.table(query).column("row").to_numpy()
+            if len(places) > _MOST_LEFT:
+                query = f"SELECT file_row_number AS row FROM ({self.rows(place)}) WHERE state IS NULL ORDER BY 1"
+                own = self._engine.table(query).column("row").to_numpy()
+            else:
+                own = np.sort(rows[places == place])
+            if len(own):
+                yield number, own
 
     @cached_property
     def has_tasks(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from cascade.corpora.shards.picking import pick_items
@@ -115,7 +114,6 @@ class _Ids(Sequence[str]):
         return _id_of(self._counting, int(self._first[index]))
 
 
-@lru_cache(maxsize=64)
 def _id_of(counting: Counting, row: int) -> str:
     before = counting.before
     number = max(n for n, start in enumerate(before) if start < row)
