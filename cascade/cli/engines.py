@@ -98,16 +98,16 @@ class Engines:
 
     def replay(self, path: Path, options: ReplayOptions, progress: Progress | None = None) -> Replay:
         """As `replay_corpus`, which a note of it tells if it was not asked for."""
+        from cascade.replay.intervals import MOST_FOR_BOOTSTRAP  # noqa: PLC0415 - numpy is an extra
         from cascade.replay.run import replay_corpus  # noqa: PLC0415 - numpy is an extra
 
         def by_engine(shards: Shards) -> Replay:
             from cascade.replay.shards.run import replay_shards  # noqa: PLC0415 - an extra
 
-            counting = replace(
-                self._counting(shards), policy=options.policy, overrides=options.overrides, reprice=options.reprice,
-                part=options.part, split=options.split,
-            )  # fmt: skip
-            return replay_shards(counting, options, shards.source, *self._spread(shards))
+            counting, spread = self._counting(shards), self._spread(shards)
+            # Of many items the intervals are quicker where no two are of one group; a bootstrap of few makes no use of it.
+            grouped = shards.items <= MOST_FOR_BOOTSTRAP or self._has_shared_groups(shards)
+            return replay_shards(counting, options, *spread, grouped=grouped)
 
         before = len(self.notes)
         made = self._count(path, by_engine, lambda: replay_corpus(path, options, progress))
@@ -119,14 +119,10 @@ class Engines:
 
         def by_engine(shards: Shards) -> CountsTable:
             from cascade.calibration.tables.shards import tabulate_shards  # noqa: PLC0415 - an extra
-            from cascade.corpora.shards.identity import has_shared_groups  # noqa: PLC0415 - an extra
 
-            spread = self._spread(shards)
-            # Ids that are trusted leave open which items are of one group: then they may be.
-            grouped = self._options.trust_ids or has_shared_groups(shards, self._limits, *spread)
-            counting = replace(self._counting(shards), policy=policy, split=split, parted=True)
-            cluster, pieces = spread
-            return tabulate_shards(counting, grouped=grouped, cluster=cluster, pieces=pieces)
+            counting = replace(self._counting(shards), policy=policy, split=split)
+            cluster, pieces = self._spread(shards)
+            return tabulate_shards(counting, grouped=self._has_shared_groups(shards), cluster=cluster, pieces=pieces)
 
         return self._count(path, by_engine, lambda: tabulate_corpus(path, policy, split))
 
@@ -200,6 +196,12 @@ class Engines:
                 f"--engine {self.name}: {path} is not Parquet (leave --engine out, or cut it into shards: `write_shards`)"
             )
         return True
+
+    def _has_shared_groups(self, shards: Shards) -> bool:
+        """Whether two items are of one group. Where ids are trusted, that is left open: they may be."""
+        from cascade.corpora.shards.identity import has_shared_groups  # noqa: PLC0415 - an extra
+
+        return self._options.trust_ids or has_shared_groups(shards, self._limits, *self._spread(shards))
 
     @property
     def _limits(self) -> Limits:
