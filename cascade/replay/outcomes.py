@@ -127,7 +127,9 @@ def tally(
         cells = np.bincount(task * len(REASONS) + reasons, minlength=tasks * len(REASONS))
         escalated[index] = cells.reshape(tasks, len(REASONS))
     return {
-        name: task_figures(mapped, counts[n], escalated[:, n], (*map(int, sums[:, n]), int(costs[n]), int(degraded[n])))
+        name: task_figures(
+            mapped, counts[n], escalated[:, n], (int(sums[0, n]), int(sums[1, n]), int(costs[n]), int(degraded[n]))
+        )
         for n, name in enumerate(mapped.tasks)
     }
 
@@ -198,7 +200,8 @@ def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:
         known = not np.isnan(replies.score).any() and (cost != NO_COST).all() and (replies.answer != MISSING).all()
         if len(columns) and known:
             wrong = int(np.count_nonzero(replies.score < right_at))
-            quality = exact_mean(*map(exact_sum, on_grid(replies.score)), len(columns))
+            high, low = on_grid(replies.score)
+            quality = exact_mean(exact_sum(high), exact_sum(low), len(columns))
             singles[name] = Single(quality, int(cost.sum()), wrong, rung)
     return singles
 

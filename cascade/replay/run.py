@@ -326,9 +326,8 @@ def notes_of(
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
         yield f"the storm guard leaves out {outcomes.storms.unwatched} items without an arrival time (`at`)"
-    if any(failed is not None for failed in mapped.failed):
-        if silent:
-            yield f"{silent} replies were recorded without their text: they count as passing every check"
+    if silent and any(failed is not None for failed in mapped.failed):
+        yield f"{silent} replies were recorded without their text: they count as passing every check"
     unknown = [name for name in (*mapped.mapping.names, *columns.rungs) if name not in figures.singles]
     unknown = [
         name for name in dict.fromkeys(unknown) if name in mapped.mapping.names or name not in mapped.mapping.rungs

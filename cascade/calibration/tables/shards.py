@@ -38,9 +38,7 @@ def tabulate_shards(
 
 
 def tabulate_cells(counting: Counting, cells: Cells, *, grouped: bool) -> CountsTable:
-    """The table of a whole corpus's cells, which were counted by part. Raises CorpusError, naming item and rung, for what lacks a score
-    or a cost.
-    """
+    """The table of a whole corpus's cells, which were counted by part. Raises CorpusError for a reply without a score or a cost."""
     if not len(cells):
         raise CorpusError("has no items", where=counting.source, hint="record some")
     manifest, mapping = counting.manifest, counting.mapping()
@@ -70,7 +68,7 @@ def _counts_of(rows: CellColumns, coded: CodedCorpus) -> Counts:
         confident = wrong.copy(order="F")
         confident[:, top] = 0
     else:
-        nothing = 0.0 < right_at  # no answer scores 0
+        nothing = right_at > 0.0  # no answer scores 0
         none, place = coded.returned == NO_RUNG, np.maximum(coded.returned, 0).astype(np.intp)
         own_wrong, own_regressed = (np.take_along_axis(one, place, 1) for one in (wrong, regressed))
         wrong = np.where(none, (rows.items * nothing)[:, None], own_wrong)

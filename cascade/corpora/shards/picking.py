@@ -26,7 +26,7 @@ def pick_items(path: str, manifest: Manifest, rows: Iterable[int] | None, before
         numbered = _numbered(table, rows)
         number, line = 0, b""
         try:
-            for number, row in numbered:  # noqa: B007 - for the error
+            for number, row in numbered:
                 line = b""
                 line = line_of(row, manifest.rungs)
                 item = decode_item(line, rungs)

@@ -156,8 +156,9 @@ class Scan:
         return ("state", *(("task",) if self.has_tasks else ()), *(f"c{n}" for n in below))
 
     def rows(self, place: int | None = None, more: Sequence[str] = ()) -> str:
-        """The query of the rows: `state`, `task`, `c0` … (confidences below the top, in the ladder's order), by rung of the corpus
-        `h` and `l` (the score in 2^-30, and the rest in 2^-60), `n` (nano-USD), `w` (1 if wrong), `at_row`; and `more` columns.
+        """The query of the rows.
+
+        `state`, `task`, `at_row`, `c0` … (confidences below the top, in the ladder's order), by rung of the corpus `h` and `l` (the score in 2^-30, and the rest in 2^-60), `n` (nano-USD), `w` (1 if wrong); and `more` columns.
 
         `state` numbers the replies' kinds in base 4, the ladder's first rung first, then part; null if the row is not plain.
         `place`: only of this file.
@@ -229,7 +230,8 @@ class Scan:
         if not self.is_filled(f"{rung}.answer"):
             return str(NO_TEXT)
         answer = self._column(f"{rung}.answer")
-        begins = f" AND substring({answer}, 2, 1) BETWEEN '!' AND '~'" if self._question.visible else ""
+        second = f"substring({answer}, 2, 1)"
+        begins = f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self._question.visible else ""
         return (
             f"CASE WHEN {answer} IS NULL THEN {NO_TEXT} WHEN {answer} = 'null' THEN {DECLINED_ANSWER}"
             f" WHEN {answer} LIKE '\"%\"' AND {answer} NOT LIKE '\"%\"%\"' AND NOT contains({answer}, '\\'){begins} THEN {ANSWER}"

@@ -55,17 +55,12 @@ def added(parts: Iterable[Cells]) -> Cells:
     pa, every = load_pyarrow(), list(parts)
     first, table = every[0], pa.concat_tables([one.table for one in every])
     _refuse_overflow(table)
-    keys = [
-        name
-        for name in table.column_names
-        if name == "part" or name == "task" or name[0] in "acfgp" and name[1:].isdigit()
-    ]
+    keys = [name for name in table.column_names if name in {"part", "task"} or _is_numbered(name, "acfgp")]
     how = {"first": "min", "low": "min", "high": "max"}
     sums = [name for name in table.column_names if name not in keys]
-    made = table.group_by(keys, use_threads=False).aggregate([(name, how.get(name, "sum")) for name in sums])
-    made = made.rename_columns(
-        [*keys, *sums] if made.column_names[: len(keys)] == keys else _renamed(made.column_names, how)
-    )
+    added_so = [(name, how.get(name, "sum")) for name in sums]
+    made = table.group_by(keys, use_threads=False).aggregate(added_so)
+    made = made.select([*keys, *map("_".join, added_so)]).rename_columns([*keys, *sums])
     if made.num_rows > MOST_CELLS:
         raise too_many()
     return replace(
@@ -83,13 +78,13 @@ def too_many() -> Undecided:
     )
 
 
-def _renamed(names: Sequence[str], how: dict[str, str]) -> list[str]:
-    return [name.removesuffix(f"_{how.get(name.rpartition('_')[0], 'sum')}") for name in names]
+def _is_numbered(name: str, letters: str) -> bool:
+    return name[0] in letters and name[1:].isdigit()
 
 
 def _refuse_overflow(table: Any) -> None:
     for name in table.column_names:
-        if name[0] in "hlnwr" and name[1:].isdigit():
+        if _is_numbered(name, "hlnwr"):
             column = table.column(name).to_numpy()
             if len(column) and float(np.abs(column.astype(np.float64)).sum()) >= _SAFE:
                 raise too_large()

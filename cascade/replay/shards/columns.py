@@ -79,16 +79,16 @@ def columns_of(counting: Counting, mapping: PolicyMapping, cells: Cells) -> Cell
     failed: list[Bools | None] = [
         column(f"f{place}") if plan.shared_checks or any(plan.checks.values()) else None for place in places
     ]
-    cost = tuple(rungs[rung].cost for rung in mapping.rungs)
+    costs = tuple(rungs[rung].cost for rung in mapping.rungs)
     mapped = MappedColumns(
         mapping,
         tasks,
         np.array([codes[name] for name in names], np.int32),
         None,
         tuple(failed),
-        cost,
+        costs,
         tuple(rungs[rung].confidence for rung in mapping.rungs),
-        alone_cost=cost,
+        alone_cost=costs,
     )
     return CellColumns(
         columns, mapped, column("items"), column("part").astype(np.int8), sums["h"], sums["l"], sums["w"], sums["r"]

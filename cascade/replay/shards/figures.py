@@ -31,7 +31,7 @@ def tally_cells(rows: CellColumns, outcomes: Outcomes) -> dict[str, Figures]:
     tasks, rungs = len(mapped.tasks), len(mapped.mapping.rungs)
     task = mapped.task.astype(np.intp)
     wrong = shipped_sums(rows, outcomes, rows.wrong)
-    if 0.0 < rows.columns.manifest.right_at:  # no answer scores 0
+    if rows.columns.manifest.right_at > 0.0:  # no answer scores 0
         wrong = np.where(outcomes.shipped == NO_RUNG, rows.items, wrong)
     place = ((task * (rungs + 1) + outcomes.shipped + 1) * rungs + outcomes.last) * 2
     counts = np.zeros(tasks * (rungs + 1) * rungs * 2, np.int64)

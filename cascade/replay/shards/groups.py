@@ -8,7 +8,7 @@ fewer items in a larger corpus has its sums kept too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -204,18 +204,20 @@ def _moments(
         if by:
             sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in ("c", *_names(question)))
             whole = f"(SELECT {', '.join(by)}, {sums} FROM {source} GROUP BY {', '.join(by)})"
-        yield from _told(reading.engine.table(f"SELECT '' AS task, {told} FROM {whole}"), series, lambda _: "")
+        yield from _told(reading.engine.table(f"SELECT '' AS part, {told} FROM {whole}"), series)
     if question.large:
         chosen = ", ".join(map(text, question.large))
-        table = reading.engine.table(f"SELECT task, {told} FROM {source} WHERE task IN ({chosen}) GROUP BY task")
-        yield from _told(table, series, lambda row: f"task:{row['task']}")
+        table = reading.engine.table(
+            f"SELECT 'task:' || task AS part, {told} FROM {source} WHERE task IN ({chosen}) GROUP BY task"
+        )
+        yield from _told(table, series)
 
 
-def _told(table: Any, series: Any, name_of: Any) -> Iterator[tuple[tuple[str, str], Moments]]:
+def _told(table: Any, series: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Moments]]:
     for row in cast("list[dict[str, str]]", table.to_pylist()):
         values = [int(row[f"m{n}"]) for n in range(3 + 4 * len(series))]
         for n, name in enumerate(series):
-            yield (name_of(row), name), Moments(*values[:3], *values[3 + 4 * n : 7 + 4 * n])
+            yield (row["part"], name), Moments(*values[:3], *values[3 + 4 * n : 7 + 4 * n])
 
 
 class KeptSums:
