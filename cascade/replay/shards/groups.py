@@ -18,6 +18,7 @@ from cascade.corpora.shards.duckdb import text
 from cascade.corpora.splits import group_key
 from cascade.replay.arrays import np
 from cascade.replay.building import checksum_of
+from cascade.replay.columns import DECLINED
 from cascade.replay.intervals import GroupSums, Moments
 from cascade.replay.outcomes import Outcomes, scores_of
 from cascade.replay.shards.columns import CellColumns
@@ -87,11 +88,11 @@ def outcome_table(rows: CellColumns, outcomes: Outcomes) -> Any:
     for index, rung in enumerate(mapped.mapping.rungs):
         kind = rows.columns.rungs[rung].answer.astype(np.int64)
         fits &= (kind > 0) & (kind < 4)
+        if (failed := mapped.failed[index]) is not None:  # of plain rows, only a declined answer of the top rung fails
+            fits &= ~failed | (kind == DECLINED)
         state += kind * 4**index
         if index < len(mapped.mapping.rungs) - 1:
             names[f"c{index}"] = np.nan_to_num(rows.columns.rungs[rung].confidence, nan=-1.0)
-            if (failed := mapped.failed[index]) is not None:
-                fits &= ~failed
     columns = {
         "state": state,
         "task": pa.array([mapped.tasks[code] for code in mapped.task.tolist()], pa.string()),
