@@ -38,6 +38,9 @@ _T = TypeVar("_T")
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]i?B)", re.IGNORECASE)
 _UNITS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
 _TASKS_EACH: Final = 4  # for each worker: what a killed one had done is lost, and done again
+_TASK_ROWS: Final = (
+    1_000_000  # of a task at least, if every worker has one: beginning one takes longer than counting fewer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,15 @@ class EngineOptions:
 
 
 class Engines:
-    """Counts with the engine that is asked for, and with one cluster for a whole command: a context manager.
+    """Counts with the engine that is asked for, and with one cluster for a whole command: a context manager, which ends its own cluster.
 
     `used`: the engine that counted shards last, None if there were none. `notes`: why it was not another one, each once.
     """
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, cluster: Cluster | None = None) -> None:
         self.name, self._options = options.name, options
         self._memory = options.memory_bytes
-        self._cluster: Cluster | None = None
+        self._cluster, self._is_ours = cluster, cluster is None
         self.used: str | None = None
         self.notes: list[str] = []
 
@@ -93,7 +96,7 @@ class Engines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._cluster is not None:
+        if self._cluster is not None and self._is_ours:
             self._cluster.close()
 
     def replay(self, path: Path, options: ReplayOptions, progress: Progress | None = None) -> Replay:
@@ -213,6 +216,10 @@ class Engines:
     def _threads(self) -> int | None:
         return 1 if self.name == "dask" else None
 
+    @property
+    def _workers(self) -> int:
+        return self._options.workers or len(os.sched_getaffinity(0))
+
     def _counting(self, shards: Shards) -> Counting:
         from cascade.replay.shards import Counting  # noqa: PLC0415 - an extra
 
@@ -221,15 +228,15 @@ class Engines:
         )
 
     def _spread(self, shards: Shards) -> tuple[Cluster | None, int]:
-        return self._spread_over(len(shards.shards))
+        cluster, most = self._spread_over(len(shards.shards))
+        return cluster, min(most, max(self._workers, shards.items // _TASK_ROWS))
 
     def _spread_over(self, count: int) -> tuple[Cluster | None, int]:
-        """The cluster, None for this process, and into how many tasks so many shards are put."""
+        """The cluster, None for this process, and into how many tasks so many files are put at most."""
         if self.name != "dask":
             return None, 1
-        workers = self._options.workers or len(os.sched_getaffinity(0))
         if self._cluster is None:
             from cascade.cluster import open_cluster  # noqa: PLC0415 - an extra
 
-            self._cluster = open_cluster(self._options.scheduler, workers)
-        return self._cluster, min(count, workers * _TASKS_EACH)
+            self._cluster = open_cluster(self._options.scheduler, self._workers)
+        return self._cluster, min(count, self._workers * _TASKS_EACH)
