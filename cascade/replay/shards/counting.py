@@ -283,14 +283,14 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
 
         def summed(name: str, known: bool = known, number: int = number) -> Any:
             found = known and f"{name}{number}" in table.column_names
-            return table.column(f"{name}{number}").to_numpy().astype(np.int64) if found else zeros
+            return table.column(f"{name}{number}").fill_null(0).to_numpy().astype(np.int64) if found else zeros
 
         arrays |= {
             f"a{number}": pa.array(kind, pa.int8()),
-            f"c{number}": table.column(f"c{index}").combine_chunks() if is_key else pa.nulls(n, pa.float64()),
+            f"c{number}": table.column(f"c{index}").combine_chunks().cast(pa.float64()) if is_key else pa.nulls(n, pa.float64()),
             f"f{number}": failed,
             f"g{number}": yes if known else no,
-            f"p{number}": yes if known else no,
+            f"p{number}": yes if known and (index is not None or not own.reprice) else no,
             **{f"{name}{number}": summed(name) for name in "hlnwr"},
         }
     arrays |= {
