@@ -353,7 +353,8 @@ def _grade(address: str, policy: Policy, count: int) -> None:
     for number in range(FEWEST):
         right = number % 2 == 0
         tables.add_control(
-            policy.name, Control(judge_id(policy, "judge:opus"), right, "agree" if right else "disagree", START + number, 100_000)
+            policy.name,
+            Control(judge_id(policy, "judge:opus"), right, "agree" if right else "disagree", START + number, 100_000),
         )
     for number in range(count):
         at = NOW - 3600 + number
