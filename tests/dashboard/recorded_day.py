@@ -83,7 +83,7 @@ class RecordedDay:
     workflows: tuple[str, ...]
     running: tuple[str, ...]
     kept: str
-    """A request whose texts are stored, `HOSTILE_TEXT` among them."""
+    """A request whose texts are stored, `HOSTILE_TEXT` among them. This and the following are "" where a small day has none."""
     removed: str
     """One whose texts were removed, and whose digests are left."""
     unkept: str
@@ -126,14 +126,14 @@ class _Traffic:
         self.policies = {policy.name: policy for policy in policies()}
         self.contents: dict[str, list[Content]] = {}
         self.begun: tuple[str, ...] = ()
-        self.found: dict[str, str] = {}
+        self.found = dict.fromkeys(("kept", "removed", "unkept", "escalated", "failed"), "")
         self._number = 0
 
     def day(self, midnight: int, count: int) -> Iterator[_Event]:
         """So many requests, over a day that is busy by daylight."""
         chance, by_hour = self._chance, [*accumulate(_BY_HOUR)]
         hours = chance.choices(range(24), cum_weights=by_hour, k=count)
-        last = START + 86_400 - 700  # all of them have ended by `NOW`
+        last = START + 86_400 - 700.0  # all of them have ended by `NOW`
         for hour in hours:
             at = min(midnight + hour * 3600 + chance.random() * 3600, last)
             name = LABELS if hour == 2 else HELP_DESK if chance.random() < 0.85 else REVIEWS
