@@ -144,11 +144,14 @@ class Dashboard:
         version = await self._look()
         if choice.policy:
             page = await self._reading.read(
-                ("policy", choice.policy, period), partial(self._source.policy, choice.policy, period)
+                ("policy", choice.policy, period, version), partial(self._source.policy, choice.policy, period)
             )
             found = page.overview
         else:
-            page, found = None, await self._reading.read(("overview", period), partial(self._source.overview, period))
+            page, found = (
+                None,
+                await self._reading.read(("overview", period, version), partial(self._source.overview, period)),
+            )
         frame = self._frame(viewer, choice, found.made_at, version)
         names = {one.name for one in found.by_policy} | {one.policy for one in found.modes}
         frame = replace(
@@ -160,7 +163,7 @@ class Dashboard:
         choice, period = self._choice(request, viewer)
         name = request.query_params.get("name", "")
         version = await self._look()
-        key = ("model", name, period, choice.policy)
+        key = ("model", name, period, choice.policy, version)
         found = await self._reading.read(key, partial(self._source.model, name, period, choice.policy))
         frame = replace(self._frame(viewer, choice, found.made_at, version), label=period.label)
         return await self._html("model", frame, found=found)
@@ -214,7 +217,10 @@ class Dashboard:
         return still
 
     async def _look(self) -> str:
-        """The version of what can be shown now; a relative period moves on every quarter of an hour. "" if the ledger cannot be read."""
+        """The version of what can be shown now; a relative period moves on every quarter of an hour. "" if the ledger cannot be read.
+
+        It is read before the figures, and they are kept by it: a page never shows figures that are older than its version.
+        """
         try:
             version = await self._reading.read("version", self._source.version)
         except (CascadeError, Busy):
