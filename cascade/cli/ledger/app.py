@@ -12,7 +12,7 @@ from cascade.cli.options import JSON, LEDGER
 __all__ = ["ledger_app"]
 
 ledger_app = typer.Typer(
-    help="Verify, export and show the ledger, erase texts from it, and drop old months.", rich_markup_mode=None
+    help="Verify, export, move and show the ledger, erase texts from it, and drop old months.", rich_markup_mode=None
 )
 
 _SINCE = typer.Option(help="From this time on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
@@ -37,7 +37,7 @@ def ledger_verify(
 
 
 @ledger_app.command("export")
-def ledger_export(
+def ledger_export(  # noqa: PLR0913, PLR0917 - one for each option
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,17 +46,44 @@ def ledger_export(
             help="The file to write; .parquet has a row per step. Default: JSON lines on standard output.",
         ),
     ] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder: a table each of requests, steps, outcomes and opens, partitioned by month. Months are written whole,"
+            " and replaced."
+        ),
+    ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     since: Annotated[str | None, _SINCE] = None,
     until: Annotated[str | None, _UNTIL] = None,
     content: Annotated[bool, typer.Option("--content", help="Include prompts and answers, if they were kept.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file if it exists; with --parquet, another ledger's months.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Export the ledger, one request per line: the request, its steps and its outcome. Costs are in nano-USD."""
     from cascade.cli.ledger.command import ExportOptions, run_export  # noqa: PLC0415
 
-    run_export(ExportOptions(ledger, output, since, until, content, force), as_json=as_json)
+    options = ExportOptions(ledger, output, since, until, content, force)
+    if parquet is not None:
+        from cascade.cli.ledger.months import run_export_months  # noqa: PLC0415
+
+        run_export_months(options, parquet, as_json=as_json)
+    else:
+        run_export(options, as_json=as_json)
+
+
+@ledger_app.command("move")
+def ledger_move(
+    to: Annotated[str, typer.Option("--to", help="The Postgres database: postgresql://… An empty one, at first.")],
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> int:
+    """Move an SQLite ledger to Postgres; run again, it goes on, or moves what came since. Exit 3 if the sides differ."""
+    from cascade.cli.ledger.moving import run_move  # noqa: PLC0415
+
+    return run_move(ledger, to, as_json=as_json)
 
 
 @ledger_app.command("tail")

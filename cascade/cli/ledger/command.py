@@ -52,6 +52,14 @@ class ExportOptions:
     content: bool = False
     force: bool = False
 
+    def period(self) -> tuple[float | None, float | None]:
+        """--since and --until in Unix seconds. Raises ConfigurationError."""
+        now = time.time()
+        return (
+            None if self.since is None else read_moment(self.since, now, "--since"),
+            None if self.until is None else read_moment(self.until, now, "--until"),
+        )
+
 
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
     """Verify, and print the findings on stdout; returns 3 if the ledger is not sound."""
@@ -102,11 +110,7 @@ def _print_findings(found: Verification) -> None:
 
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Export to a file and print the counts, or export to stdout."""
-    now = time.time()
-    since, until = (
-        None if text is None else read_moment(text, now, option)
-        for text, option in ((options.since, "--since"), (options.until, "--until"))
-    )
+    since, until = options.period()
     with reading_behind(options.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
         if options.content:
