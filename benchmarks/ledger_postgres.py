@@ -118,7 +118,8 @@ def writing(addresses: dict[str, str], batches: int) -> None:
     for turn in range(batches):
         for name, writer in writers.items():
             store, whole = writer.store, Batch()
-            writer.store = type("Collected", (), {"write": lambda _, one, whole=whole: add(whole, one)})()
+            collects: Any = type("Collected", (), {"write": lambda _, one, whole=whole: add(whole, one)})()
+            writer.store = collects
             for number in range(100):
                 writer.ask(turn * 100 + number, at=now + turn, steps=1)
             writer.store = store
