@@ -63,6 +63,15 @@ class Reader(Protocol):
         """The ledger's address, without a password."""
         ...
 
+    @property
+    def is_replica(self) -> bool:
+        """Whether it reads a replica of the ledger, which may be a little behind."""
+        ...
+
+    def behind(self) -> float | None:
+        """How many seconds what it reads is behind; 0 if it is no replica; None if that cannot be known."""
+        ...
+
     def snapshot(self) -> AbstractContextManager[None]:
         """All reads inside see the same moment, whatever writers add meanwhile."""
         ...

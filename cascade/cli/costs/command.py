@@ -15,13 +15,13 @@ from typing import cast
 from cascade.cli.costs.output import CostsReport, Large, report_fields, show_report, write_csv
 from cascade.cli.mode.command import named_policy
 from cascade.cli.output import print_json
+from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy, Rung
 from cascade.core.prices import Rates
 from cascade.costs import BYS, LONGEST_REQUEST_S, PLAN_BYS, By, Period, PeriodSums, caches, costs, read_since
 from cascade.costs.plans.roles import plan_costs
 from cascade.costs.plans.subtasks import runs_of
-from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from cascade.ledger.stores import Reader
 from cascade.policy.pricing import NoPrice, rates_of
@@ -54,7 +54,7 @@ def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] 
         raise ConfigurationError("--csv, --json: give one of them, not both")
     period = read_since(options.since, now())
     name, limit, loaded = _policy_and_limit(options)
-    with reading(options.ledger) as reader:
+    with reading_behind(options.ledger) as reader:
         report = _read(reader, options, period, name, limit)
         if options.cache:
             entries = reader.entries(since=period.since - LONGEST_REQUEST_S, until=period.until)

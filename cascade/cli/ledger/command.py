@@ -16,6 +16,7 @@ import msgspec
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import pairs, print_json, stderr, stdout, usd
+from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import read_moment
 from cascade.ledger.exporting import line_of, write_parquet
@@ -67,7 +68,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
         TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
         disable=not stderr.is_terminal,
     )  # fmt: skip
-    with reading(ledger) as reader, bar:
+    with reading_behind(ledger) as reader, bar:
         looking = bar.add_task("", total=None)
         found = verify(reader, against, progress=lambda entries: bar.update(looking, completed=entries))
     # Heads of a truncated chain must not replace those that prove the truncation.
@@ -110,7 +111,7 @@ def _print_findings(found: Verification) -> None:
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Export to a file and print the counts, or export to stdout."""
     since, until = options.period()
-    with reading(options.ledger) as reader, reader.snapshot():
+    with reading_behind(options.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
         if options.content:
             gathered = with_texts(reader, gathered)
@@ -135,7 +136,8 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
 
 def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
     """Print the latest entries and, with `goes_on`, new ones as they come."""
-    with reading(ledger) as reader:
+    # A replica may show an entry later than those behind it: whoever goes on would miss it.
+    with (reading if goes_on else reading_behind)(ledger) as reader:
         entries = reader.last(max(count, 1))
         for entry in entries[-count:] if count else ():
             _show(entry, as_json=as_json)

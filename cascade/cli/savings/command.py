@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cascade.cli.output import print_json
+from cascade.cli.reading import reading_behind
 from cascade.cli.savings import ledger as ledger_view
 from cascade.cli.savings import workload as workload_view
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
@@ -18,7 +19,6 @@ from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.costs import read_since
 from cascade.engine import default_policy
-from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from cascade.policy.certificates import changed_parts
 from cascade.policy.loading import load_policy
@@ -129,7 +129,7 @@ def _observe(
 ) -> ledger_view.LedgerReport:
     """What the ledger shows of the policy in the period."""
     period = read_since(options.since or _SINCE, now())
-    with reading(options.ledger) as reader:
+    with reading_behind(options.ledger) as reader:
         observed = observe(gather(reader, period.since, period.until), policy, book)
         return ledger_view.LedgerReport(reader.where, policy, observed, period)
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from cascade.core.errors import MissingExtra
+from cascade.ledger.postgres.pooling import pool_at
 from cascade.ledger.postgres.schema import MIGRATIONS, SCHEMA, prepare_months
 from cascade.ledger.stores import LedgerDown, NoLedger
 
@@ -37,6 +38,7 @@ Connection = Any
 _CONNECT_S = 3
 _MIGRATE_S = 10.0  # many processes may start at once, and migrate one after another
 _UPGRADE_S = 86_400.0
+_SHARED_MS = 10_000  # after which the kernel gives up a peer that does not answer
 _GRACE_S = 1.0  # for the server to report its own timeout
 
 ORDER = 0x4341_5343_0001
@@ -70,6 +72,7 @@ def require() -> None:
     """Raise MissingExtra if psycopg is not installed."""
     try:
         import psycopg  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
+        import psycopg_pool  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
     except ImportError:  # also raised by psycopg itself, if libpq is missing
         raise MissingExtra("a ledger in Postgres", "postgres") from None
 
@@ -91,19 +94,40 @@ class Session:
         self.where, self.seconds = display_address(url), seconds
 
     def connect(self) -> Connection:
-        """Connect. Raises LedgerDown."""
+        """A connection of one's own; `disconnect` ends it. Raises LedgerDown."""
+        with self.translate_errors():
+            connection = _bounded_class().connect(**self._parameters())
+        connection.patience = self.seconds + _GRACE_S
+        return connection
+
+    def borrow(self) -> Connection:
+        """A connection of the process's pool; `give_back` returns it, its transaction ended. Raises LedgerDown within `seconds`."""
+        with self.translate_errors():
+            shared = {**self._parameters(), "tcp_user_timeout": _SHARED_MS}  # not the first borrower's
+            connection = pool_at(self._url, _bounded_class(), shared).borrow(self.seconds)
+        connection.patience = self.seconds + _GRACE_S
+        return connection
+
+    @staticmethod
+    def give_back(connection: Connection | None) -> None:
+        """Return what was borrowed, and may be in a transaction."""
+        if connection is not None:
+            with suppress(Exception):  # it may be broken, or of a parent process: it is not used again
+                connection.rollback()
+            with suppress(Exception):
+                connection.lender.give_back(connection)
+
+    def _parameters(self) -> dict[str, Any]:
         from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an extra
 
         # The kernel, too, detects a peer that is gone without a word.
         defaults = {
             "connect_timeout": _CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
             "tcp_user_timeout": int(self.seconds * 1000), "application_name": "cascade",
+            # A pooler may give the next transaction another connection of its own.
+            "prepare_threshold": None,
         }  # fmt: skip
-        with self.translate_errors():
-            connection = _bounded_class().connect(**{**defaults, **conninfo_to_dict(self._url)})
-        connection.patience = self.seconds + _GRACE_S
-        connection.prepare_threshold = None  # a pooler may give the next transaction another server's connection
-        return connection
+        return {**defaults, **conninfo_to_dict(self._url)}
 
     @contextmanager
     def translate_errors(self) -> Generator[None]:
@@ -161,6 +185,12 @@ class Session:
                     f"{self.where}: a newer version's schema takes longer to make than {_MIGRATE_S:g} s (run `cascade ledger upgrade`"
                     " once; meanwhile entries wait in memory)"
                 ) from None
+
+    def expect_replica(self, connection: Connection) -> None:
+        """Raise LedgerDown unless the server is a hot standby."""
+        with self.translate_errors(), transaction(connection):
+            if not scalar(connection.execute("SELECT pg_is_in_recovery()")):
+                raise LedgerDown(f"{self.where}: is not a replica (name a hot standby of the ledger's server)")
 
     def upgrade(self, connection: Connection) -> bool:
         """Bring the schema up to date, however long it takes; returns whether it was not. Processes of the version before go on writing.
@@ -231,6 +261,7 @@ def _bounded_class() -> Any:
         """A connection that is closed if an answer takes longer than `patience` seconds."""
 
         patience = 5.0
+        lender: Any = None  # the pool that it was borrowed from
 
         def wait(self, gen: Any, *_: Any, **__: Any) -> Any:
             """Wait for an answer. psycopg's own wait has no time limit before 3.3."""

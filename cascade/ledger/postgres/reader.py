@@ -27,6 +27,11 @@ __all__ = ["PostgresReader"]
 _READ_S = 30.0
 _AT_ONCE = 2_000  # rows that a reader fetches at once
 _numbers = count(1)  # of cursors
+_BEHIND = (
+    "SELECT CAST(CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()"
+    " AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) THEN 0"
+    " ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END AS DOUBLE PRECISION)"
+)
 
 _ENTRIES = (
     "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, e.body, e.digest"
@@ -42,12 +47,16 @@ def _entry(row: Sequence[Any]) -> Entry:
 class PostgresReader:
     """The reader's connection; one thread at a time. `seconds`: the time limit of a query. After a LedgerDown the next query reconnects.
 
+    `is_replica`: the server must be a hot standby. Its entries are those of some moment a little while ago (`behind`), and whoever goes on after the
+    last one may miss some.
+
     Raises LedgerDown if there is no ledger (a reader makes none), MissingExtra if the extra is not installed.
     """
 
-    __slots__ = ("_connection", "_in_snapshot", "_session", "_users")
+    __slots__ = ("_connection", "_in_snapshot", "_session", "_users", "is_replica")
 
-    def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
+    def __init__(self, url: str, *, seconds: float = _READ_S, is_replica: bool = False) -> None:
+        self.is_replica = is_replica
         self._session = Session(url, seconds=seconds)
         self._connection: Connection | None = None
         self._users = 0  # open snapshots and streams in the transaction
@@ -60,15 +69,21 @@ class PostgresReader:
         """The ledger's address, without user, password and parameters."""
         return self._session.where
 
+    def behind(self) -> float | None:
+        """How many seconds a replica is behind its primary; None if it does not know. 0 for a primary."""
+        return next(self._rows(_BEHIND))[0] if self.is_replica else 0.0
+
     @contextmanager
     def _reading(self, *, level: str = "") -> Generator[Connection]:
         """A transaction, shared by all reads that are open at the same time."""
         if self._connection is None:
-            connection = self._session.connect()
+            connection = self._session.borrow()
             try:
                 self._session.migrate(connection, make=False)
+                if self.is_replica:
+                    self._session.expect_replica(connection)
             except BaseException:
-                disconnect(connection)
+                self._session.give_back(connection)
                 raise
             self._connection = connection
         connection: Connection = self._connection
@@ -107,17 +122,17 @@ class PostgresReader:
 
     def _horizon(self) -> int:
         """An id below which no entry can still appear: every transaction with a smaller one has ended."""
-        if self._in_snapshot:  # later entries are invisible in a snapshot
+        if self._in_snapshot or self.is_replica:  # later entries are invisible in a snapshot; a replica cannot know
             return 2**63 - 1
         # On its own connection: the lock is held until its transaction ends, and a stream may keep the other one open.
-        connection = self._session.connect()
+        connection = self._session.borrow()
         try:
             with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection)
                 connection.execute(f"SELECT pg_advisory_xact_lock({ORDER})")
                 return int(scalar(connection.execute("SELECT coalesce(max(id), 0) FROM entries")))
         finally:
-            disconnect(connection)
+            self._session.give_back(connection)
 
     def writers(self) -> Sequence[str]:
         """All writers, oldest first."""
@@ -250,6 +265,17 @@ class PostgresReader:
         return tuple(self._rows(question, at_least=at_least, since=since, until=until, most=most))
 
     def close(self) -> None:
-        """Disconnect."""
+        """Give the connection back."""
         connection, self._connection = self._connection, None
-        disconnect(connection)
+        if (
+            connection is not None and self._users
+        ):  # a stream that is left open would close its cursor in another's transaction
+            disconnect(connection)
+        self._session.give_back(connection)
+
+    def __del__(self) -> None:
+        """Nobody closed it: the pool has few connections."""
+        connection: Connection | None = getattr(self, "_connection", None)
+        if connection is not None:
+            disconnect(connection)
+            connection.lender.leave(connection)

@@ -233,6 +233,12 @@ class SqliteReader:
         """The file's path."""
         return str(self._path)
 
+    is_replica = False
+
+    def behind(self) -> float | None:
+        """It is the ledger itself."""
+        return 0.0
+
     @contextmanager
     def snapshot(self) -> Generator[None]:
         """All reads inside see the same moment."""
