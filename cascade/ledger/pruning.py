@@ -32,7 +32,7 @@ _OLD = "at < :ends AND request NOT IN (SELECT request FROM staying)"
 
 _STAYING = (
     "INSERT INTO staying (request)"
-    " SELECT request FROM entries WHERE at < :ends EXCEPT SELECT request FROM entries WHERE at < :ends AND kind = 'outcome'"
+    " SELECT request FROM entries WHERE at < :ends GROUP BY request HAVING max(CASE WHEN kind = 'outcome' THEN 1 ELSE 0 END) = 0"
     " UNION SELECT request FROM audit_samples WHERE state = 'open'"
     " UNION SELECT e.request FROM entries e JOIN calls c ON c.writer = e.writer AND c.at = e.at"
     " WHERE e.kind = 'open' AND e.at < :ends"
@@ -61,10 +61,11 @@ _PREVIOUS = (
     " (SELECT a.digest FROM anchors a WHERE a.writer = e.writer AND a.seq = e.seq - 1), :nothing)"
 )
 _LEFT = (
-    f"INSERT INTO kept (writer, seq, previous) SELECT e.writer, e.seq, {_PREVIOUS}"  # noqa: S608 - constants
-    " FROM gone g JOIN entries e ON e.writer = g.writer AND e.seq < g.seq"
-    " WHERE e.at >= :ends OR e.request IN (SELECT request FROM staying)"
-)
+    f"INSERT INTO kept (writer, seq, previous) SELECT e.writer, e.seq, {_PREVIOUS} FROM ("  # noqa: S608 - constants
+    "SELECT n.writer, n.seq FROM gone g JOIN entries n ON n.writer = g.writer AND n.seq < g.seq WHERE n.at >= :ends"
+    " UNION ALL SELECT o.writer, o.seq FROM staying s JOIN entries o ON o.request = s.request"
+    " JOIN gone g ON g.writer = o.writer AND o.seq < g.seq WHERE o.at < :ends) AS e"
+)  # not one condition with OR: what stays is little, and is not looked for in every entry
 _ADD_ANCHORS = (
     "INSERT INTO anchors (writer, seq, digest, entries, ends, at) SELECT writer, seq, digest, entries, :ends, :now FROM gone"
     " WHERE true ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, digest = excluded.digest,"
@@ -156,6 +157,7 @@ class _Pruning(SmallTables):
         execute(_DIGESTS)
         if self._is_postgres:
             execute("ANALYZE gone")
+            execute("ANALYZE staying")
         execute(_LEFT, values)
 
     def _count(self, execute: Execute, values: dict[str, Any], ends: int, months: tuple[str, ...]) -> Pruned:
@@ -175,7 +177,7 @@ class _Pruning(SmallTables):
         for table in PARTITIONED:
             # An entry that came meanwhile is behind all that was counted, and stays.
             counted = " AND seq <= (SELECT g.seq FROM gone g WHERE g.writer = e.writer)" if table == "entries" else ""
-            for name in self._mixed(execute, table, whole):
+            for name in self._mixed(execute, table, whole, values["ends"]):
                 execute(f"DELETE FROM {name} AS e WHERE {_OLD}{counted}", values)  # noqa: S608 - constants
         for forget in (*FORGET, CANNOT_BE_GRADED):
             execute(f"{forget} {_OLD}", values)
@@ -190,9 +192,9 @@ class _Pruning(SmallTables):
         for number, one in enumerate(whole):
             execute(f"INSERT INTO {one.table}_stray SELECT * FROM staying_{number}")  # noqa: S608 - as above
 
-    def _mixed(self, execute: Execute, table: str, whole: Sequence[Partition]) -> Sequence[str]:
+    def _mixed(self, execute: Execute, table: str, whole: Sequence[Partition], ends: int) -> Sequence[str]:
         """Where the rest is."""
         if not self._is_postgres:
             return (table,)
         gone = {one.name for one in whole}
-        return [one.name for one in partitions(execute, table) if one.name not in gone]
+        return [one.name for one in partitions(execute, table) if one.name not in gone and one.since < ends]

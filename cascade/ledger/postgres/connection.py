@@ -24,6 +24,7 @@ __all__ = [
     "MIGRATING",
     "ORDER",
     "Connection",
+    "MonthMade",
     "Session",
     "disconnect",
     "display_address",
@@ -46,6 +47,11 @@ ORDER = 0x4341_5343_0001
 MIGRATING = 0x4341_5343_0002
 """An advisory lock: one process at a time changes the schema."""
 
+
+class MonthMade(LedgerDown):
+    """A row was on its way to the strays when the partition of its month was made. Tried again, it goes there."""
+
+
 _TROUBLES = {
     "53100": "the disk is full (free some space; entries wait in memory)",
     "53": "is short of memory or connections (raise its limits, or close some)",
@@ -56,6 +62,7 @@ _TROUBLES = {
     "42501": "access is refused (grant the user the rights on its schema)",
     "3F": "its schema is missing (grant the user CREATE on the database)",
     "40": "conflicted with another transaction (it is tried again)",
+    "23514": "a month's partition was made meanwhile (it is tried again)",
     "23505": "another transaction writes the same rows (give each process its own writer's name)",
     "XX001": "the database is damaged (restore it from a backup)",
     "XX002": "the database is damaged (restore it from a backup)",
@@ -150,7 +157,8 @@ class Session:
             (_TROUBLES[part] for part in (code, code[:3], code[:2]) if part in _TROUBLES),
             "is not a ledger, or is damaged (name another database)",
         )
-        return LedgerDown(f"{self.where}: {trouble} [{code or type(error).__name__}]")
+        kind = MonthMade if code == "23514" else LedgerDown
+        return kind(f"{self.where}: {trouble} [{code or type(error).__name__}]")
 
     def begin(self, connection: Connection, more: str = "") -> None:
         """Make this transaction's settings. `more`: further columns to select in the same round trip."""
