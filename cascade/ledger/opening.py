@@ -28,6 +28,7 @@ from cascade.state import Seed
 
 __all__ = [
     "address_of",
+    "backlog",
     "display_address",
     "flush_writers",
     "is_postgres",
@@ -192,6 +193,12 @@ def flush_writers(address: str | os.PathLike[str] | None = None) -> None:
     """Write what this process has for the ledger at this address; it waits at most 2 s for each of its two writers."""
     for writer in _writers_at(address_of(address)):
         writer.flush()
+
+
+def backlog(address: str | os.PathLike[str] | None = None) -> tuple[int, int]:
+    """Of this process's entries for the ledger at this address: how many wait to be written, and how many were dropped so far."""
+    writers = _writers_at(address_of(address))
+    return sum(one.waiting for one in writers), sum(one.dropped for one in writers)
 
 
 def _writers_at(where: str) -> list[Writer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from cascade.ledger.records import Anchor, Batch, Content, Entry
 
@@ -122,6 +122,10 @@ class Reader(Protocol):
         (day, policy, task, workflow, arm, rung, slot, requests, answers, resolved, escalated, cost, cost squared, estimate, estimated).
         Rows with NO_SLOT count every request once; rows with a slot count some of them again (`records.TrafficKey`).
         """
+        ...
+
+    def select(self, question: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query in words that both databases understand. Its values are named `:name`; nothing else in it has a colon."""
         ...
 
     def spent(

@@ -19,6 +19,7 @@ from cascade.ledger.utc_months import month_name, month_of, next_month
 
 __all__ = [
     "ATTACH_OLD",
+    "BY_REQUEST",
     "MAKE_MONTHS",
     "PARTITIONED",
     "Partition",
@@ -112,6 +113,7 @@ def _made(table: str, name: str) -> tuple[str, ...]:
         f"CREATE TABLE {name} (LIKE entries INCLUDING DEFAULTS)",
         f"ALTER TABLE {name} ADD PRIMARY KEY (id), ADD UNIQUE (writer, seq)",
         f"CREATE INDEX {name}_cost ON {name} ((CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT))) WHERE kind = 'outcome'",
+        f"CREATE INDEX {name}_request ON {name} USING hash (request) WHERE kind = 'request'",  # in order it would refuse long names
     )
 
 
@@ -175,6 +177,19 @@ MAKE_MONTHS = (
 
 ATTACH_OLD = (*_attached("entries"), *_attached("contents"))
 """The second half."""
+
+BY_REQUEST = """DO $$
+    DECLARE part RECORD;
+    BEGIN
+        FOR part IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = CAST('entries' AS regclass) AND pg_relation_size(c.oid) < 512 * 1024 * 1024
+        LOOP
+            EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I USING hash (request) WHERE kind = ''request''',
+                part.relname || '_request', part.relname);
+        END LOOP;
+    END $$"""
+"""A request is found by its id also in what was there before months were made, where such an index is made in a few seconds: nobody writes
+meanwhile. In a larger one it is looked for."""
 
 
 def prove_ends() -> tuple[tuple[str, ...], ...]:

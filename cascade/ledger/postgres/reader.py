@@ -6,6 +6,7 @@ that continues after the last id misses none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -230,6 +231,10 @@ class PostgresReader:
             for part, since, until in parts
         )
         return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
+
+    def select(self, question: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, see `stores`."""
+        return self._rows(re.sub(r":(\w+)", r"%(\1)s", question), **values)
 
     def spent(
         self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from cascade.ledger.postgres.months import ATTACH_OLD, MAKE_MONTHS, prove_ends
+from cascade.ledger.postgres.months import ATTACH_OLD, BY_REQUEST, MAKE_MONTHS, prove_ends
 from cascade.ledger.records import BUCKET_S, DAY_S
 
 __all__ = ["MIGRATIONS", "SCHEMA", "prepare_months"]
@@ -219,9 +219,18 @@ _SAME_VIEWS = tuple(
 
 _PARTITIONED = (*MAKE_MONTHS, *_SAME_VIEWS, *ATTACH_OLD)
 
+# What happened beside the requests (`ledger.marks`); `name` says what it is, so that it is put on record once.
+_MARKS = (
+    """CREATE TABLE marks (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL,
+        policy TEXT NOT NULL, kind TEXT NOT NULL, details TEXT NOT NULL)""",
+    "CREATE INDEX marks_at ON marks (at)",
+    BY_REQUEST,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT, _HANDED, _ANCHORS, _PARTITIONED,
+    _GATEWAY, _AUDIT, _HANDED, _ANCHORS, _PARTITIONED, _MARKS,
 )  # fmt: skip
 
 

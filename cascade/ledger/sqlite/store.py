@@ -342,6 +342,10 @@ class SqliteReader:
         question = f"SELECT {by}, {added} FROM ({each}) AS {table} GROUP BY {by}"  # noqa: S608
         return self._rows(question, [at for _, *ends in parts for at in ends])
 
+    def select(self, question: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, see `stores`."""
+        return self._rows(question, values)
+
     def spent(
         self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
     ) -> int:
