@@ -38,6 +38,7 @@ from cascade.hooks import Begun
 from cascade.ledger.audit import AuditTables, Control, Mark, Ratchet
 from cascade.ledger.gateway import Feedback, GatewayTables
 from cascade.ledger.hook import LedgerHook
+from cascade.ledger.marks import HappenedMark, MarkTables
 from cascade.ledger.moving.running import Moved, move
 from cascade.ledger.opening import open_ledger, open_reader
 from cascade.ledger.records import AuditRow, Batch
@@ -66,6 +67,7 @@ TABLES = {
     "audit_controls": "id, policy, judge, is_right, relation, at, cost",
     "audit_ratchets": "policy, certificate, step, at",
     "audit_marks": "id, policy, at, kind, details",
+    "marks": "id, name, at, policy, kind, details",
     "anchors": "writer, seq, digest, entries, ends, at",
     "anchored": "writer, seq, previous",
 }  # fmt: skip
@@ -138,6 +140,7 @@ def _small_tables(path: str, first: int) -> None:
         )
     audit.add_control("default", Control("judge", True, "agree", START, 1_000))
     audit.add_mark(Mark("default", START, "alarm", {"rate": 0.25}))
+    MarkTables(path).add(HappenedMark(START, "default", "storm_tripped", (str(first),), {"rate": 0.5}))
     audit.step_ratchet(audit.ratchet("default"), Ratchet("default", "c" * 64, first, START))
     shipped = AuditRow(
         "", START, "default", "e1", "other", "flow", "uniform", "haiku", 0, 0, 0.5, "self_reported", 100, None, '["urgent"]', None, 1,

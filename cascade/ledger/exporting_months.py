@@ -3,8 +3,9 @@
     FOLDER/steps/month=2026-11/part-0000.parquet        likewise requests, outcomes and opens (`exporting_tables`)
 
 An entry is in the month (UTC) of its own time, as in the sums: a request's outcome may be in the month after. A month is written
-whole, so exporting again replaces its files and doubles nothing; months that the ledger has no entry of are left alone. Files are
-written in a hidden folder, and moved to their places when all are whole: who reads meanwhile, or after a kill, finds whole files.
+whole, so exporting again replaces its files and doubles nothing. Months that the ledger has no entry of are left alone, and so are those
+that `ledger prune` has dropped, whatever stayed of them. Files are written in a hidden folder, and moved to their places when all are
+whole: who reads meanwhile, or after a kill, finds whole files.
 """
 
 from __future__ import annotations

@@ -69,14 +69,14 @@ def test_what_is_killed_goes_on_and_nothing_is_lost_or_doubled(
 ) -> None:
     """The quick form of `benchmarks/ledger_move.py`: killed in the middle, and in its last transaction."""
     path = tmp_path / "ledger.db"
-    make_source(path, 3_000, days=2)
-    killed = list(interrupted(path, emptied_postgres, 2, 1, at_once=300, start=start))
+    make_source(path, 2_000, days=1)
+    killed = list(interrupted(path, emptied_postgres, 2, 1, at_once=200, start=start))
     assert [one.last for one in killed] == [False, True]
     assert 0 < killed[0].after < killed[1].after
     whole = move(path, emptied_postgres)
     assert (whole.moved, whole.behind, whole.differences) == (whole.entries - killed[1].after, 0, ())
     assert list(faults(path, emptied_postgres)) == []
-    make_source(path, 100, first=3_000, days=1)
+    make_source(path, 100, first=2_000, days=1)
     more = move(path, emptied_postgres)
     assert 0 < more.moved < 400
     assert list(faults(path, emptied_postgres)) == []

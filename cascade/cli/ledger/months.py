@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cascade.cli.ledger.command import ExportOptions
 from cascade.cli.output import print_json, stderr
+from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError
 from cascade.ledger.exporting_months import export_months
-from cascade.ledger.reading import reading
 
 __all__ = ["run_export_months"]
 
@@ -20,7 +20,7 @@ def run_export_months(options: ExportOptions, folder: Path, *, as_json: bool) ->
     if options.output is not None:
         raise ConfigurationError("--output, --parquet: give one of them, not both")
     since, until = options.period()
-    with reading(options.ledger) as reader, reader.snapshot():
+    with reading_behind(options.ledger) as reader, reader.snapshot():
         written = export_months(reader, folder, since, until, content=options.content, force=options.force)
     if written.unplaced:
         stderr.print(
