@@ -12,6 +12,7 @@ One fsync per call: the one for its start also covers every outcome written befo
 from __future__ import annotations
 
 import asyncio
+import glob
 import json
 import os
 import threading
@@ -25,7 +26,7 @@ from typing import Any, Self, cast
 from cascade.core.errors import CorpusError
 from cascade.disk import sync_folder, try_lock
 
-__all__ = ["Journal", "journal_path", "paid_for"]
+__all__ = ["Journal", "JournalInUse", "journal_path", "paid_for", "part_journals", "part_path"]
 
 _VERSION = 2
 _NAMES = {"inputs": "the inputs", "ladder": "the policy's ladder or triage", "baseline": "the baseline"}
@@ -35,6 +36,22 @@ def journal_path(corpus: str | os.PathLike[str]) -> Path:
     """The path of a corpus's journal, beside it."""
     path = Path(corpus)
     return path.with_name(f"{path.name}.journal")
+
+
+def part_path(corpus: str | os.PathLike[str], part: str) -> Path:
+    """The path of the journal of a part of a recording, which a worker writes, beside the corpus's own."""
+    path = journal_path(corpus)
+    return path.with_name(f"{path.name}.{part}")
+
+
+def part_journals(corpus: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The journals of parts that are there, by name."""
+    path = journal_path(corpus)
+    return tuple(sorted(path.parent.glob(f"{glob.escape(path.name)}.*")))
+
+
+class JournalInUse(CorpusError):
+    """Another process has the journal open."""
 
 
 @dataclass
@@ -164,6 +181,22 @@ class Journal:
         with self._lock:
             self._write(entry, sync=sync)
 
+    def adopt(self, part: Journal) -> None:
+        """Add what a worker's journal holds, and this one does not. On return it is on the disk; adopting it again adds nothing."""
+        outcomes = (part.replies, part.grouped, part.reviewed, part.checked, part.judged)
+        for entry in chain(*(one.values() for one in outcomes)):
+            if not self.holds(entry):
+                self.append({name: value for name, value in entry.items() if name != "call"}, sync=False)
+        known = {entry.get("from") for entry in chain(self.failures, self.unanswered.values())}
+        for number, entry in enumerate(part.failures):
+            if (origin := f"{part.path.name}, failure {number}") not in known:
+                kept = {name: value for name, value in entry.items() if name != "call"}
+                self.append({**kept, "from": origin}, sync=False)
+        for number, entry in part.unanswered.items():
+            if (origin := f"{part.path.name}, call {number}") not in known:
+                self.append({**entry, "open": self._calls + 1, "from": origin}, sync=False)
+        self.sync()
+
     def sync(self) -> None:
         """Put all lines on the disk. Raises CorpusError as `append` does."""
         with self._lock:
@@ -234,4 +267,4 @@ def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:
 def _lock(descriptor: int, path: Path) -> None:
     if not try_lock(descriptor):
         hint = "wait for it, or record under another name"
-        raise CorpusError("another `cascade record` is using it", where=f"{path}", hint=hint)
+        raise JournalInUse("another `cascade record` is using it", where=f"{path}", hint=hint)

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from cascade.core.errors import CorpusError
@@ -14,7 +15,7 @@ from cascade.corpora.writing import check_target
 from cascade.recording.calls import RecordingPlan, make_recording_plan
 from cascade.recording.completeness import holds_reviews, holds_samples
 from cascade.recording.inputs import Inputs
-from cascade.recording.journal import Journal, journal_path
+from cascade.recording.journal import Journal, journal_path, part_journals
 from cascade.recording.noise_floor import draw_sample, have_second_answers
 from cascade.recording.progress import Settings
 from cascade.recording.regrading import (
@@ -25,7 +26,7 @@ from cascade.recording.regrading import (
     is_graded_by,
 )
 
-__all__ = ["OpenRecording", "is_complete", "open_recording"]
+__all__ = ["OpenRecording", "adopt_parts", "is_complete", "open_recording"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def is_complete(settings: Settings, inputs: Inputs) -> bool:
     plan = _plan_of(settings)
     if settings.grader:
         check_grader(settings.grader, settings.policy)
-    if journal_path(settings.target).exists():
+    if journal_path(settings.target).exists() or part_journals(settings.target):
         return False
     complete = find_complete_recording(settings.target, {"inputs": inputs.hash, **plan.hashes()})
     return complete is not None and _has_all(complete, settings, inputs, plan)
@@ -77,12 +78,13 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
         check_grader(grader, settings.policy)
     path = journal_path(target)
     nothing_to_do = complete is None or _has_all(complete, settings, inputs, plan)
-    if target.exists() and not path.exists() and nothing_to_do:
+    if target.exists() and not path.exists() and not part_journals(target) and nothing_to_do:
         hint = "give another name, or move it away"
         raise CorpusError("it exists already, and no recording of it is under way", where=f"{target}", hint=hint)
     journal = Journal.open(path, hashes)
     try:
         _check_batches(journal, settings)
+        adopt_parts(journal, target, hashes)
         for unfinished in target.parent.glob(f".{glob.escape(target.name)}.[0-9]*"):  # of a run killed while writing
             unfinished.unlink(missing_ok=True)
         for entry in chain(entries_from_corpus(complete, plan.plan) if complete else (), known):
@@ -92,6 +94,17 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
         journal.close()
         raise
     return OpenRecording(settings, inputs, plan, hashes, complete, grader, sample, journal)
+
+
+def adopt_parts(journal: Journal, target: Path, hashes: Mapping[str, str], parts: Iterable[Path] | None = None) -> None:
+    """Take into the journal what workers have written (`parts`, or all that are there), and delete theirs.
+
+    Raises CorpusError for one that was begun with other settings, is damaged, or is still being written.
+    """
+    for path in part_journals(target) if parts is None else parts:
+        with Journal.open(path, hashes) as part:
+            journal.adopt(part)
+            part.remove()
 
 
 def _check_batches(journal: Journal, settings: Settings) -> None:

@@ -36,6 +36,11 @@ class SpendingCap:
         return self._largest if self.cap is None else max(self._largest, self.spent + self.unanswered - self.cap)
 
     @property
+    def largest(self) -> int:
+        """The largest bound of a call that was admitted."""
+        return self._largest
+
+    @property
     def _upper_bound(self) -> int:
         return self.spent + self.unanswered + self._reserved
 

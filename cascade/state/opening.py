@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.state import Seed, State
+from cascade.state import Seed, State, Told
 from cascade.state.memory import MemoryState
 
 __all__ = ["check_state", "open_state", "resolve_state"]
@@ -24,18 +24,19 @@ def open_state(
     clock: Callable[[], float],
     *,
     seed: Seed | None = None,
+    told: Told | None = None,
 ) -> State:
     """The state at `address`: "memory", or redis://, rediss://, unix://; None: `CASCADE_STATE`, else memory.
 
-    `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
+    `clock` gives seconds from any origin. `told`: of the storm guard's changes. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
     installed.
     """
     resolved = resolve_state(address)
     if resolved == "memory":
-        return MemoryState(policy, escalation, clock, seed=seed)
+        return MemoryState(policy, escalation, clock, seed=seed, told=told)
     from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
 
-    return RedisState(resolved, policy, escalation, clock, seed=seed)
+    return RedisState(resolved, policy, escalation, clock, seed=seed, told=told)
 
 
 def check_state(address: str | None) -> tuple[str, str | None]:

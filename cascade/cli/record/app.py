@@ -100,6 +100,20 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
             " expected=answer; may be repeated.",
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="How many processes record, each --concurrency items at a time (extra dask).", min=1, max=512
+        ),
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The Dask scheduler (tcp://host:8786) whose workers record, --workers parts at a time. Default: processes of this"
+            " machine.",
+        ),
+    ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Make a corpus of your own: ask every rung for every input, and grade the answers.
@@ -114,6 +128,9 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
     further rounds; the corpus is the same. Ctrl-C leaves the batches under way; the same command collects them. --max-usd
     admits calls at the most that each may cost, so a cap well above the expected spend means fewer rounds.
 
+    With --workers each part of the inputs is recorded by a process of its own, into CORPUS.journal.PART; a killed one's part is taken
+    over by another. Then one process joins, grades and writes. --max-usd is then counted in Redis (CASCADE_STATE).
+
     A later run may ask for more samples or further variants: what is recorded is not asked again. A variant's samples are
     asked anew only if its prompt has changed.
 
@@ -126,6 +143,6 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
         inputs=inputs, target=out, policy=policy, rungs=rungs, baseline=baseline, grader=grader, max_usd=max_usd,
         concurrency=concurrency, name=name, baseline_twice=baseline_twice, from_ledger=from_ledger,
         maps=tuple(column or ()), samples=tuple(samples or ()), variants=variants, same=same,
-        batch=batch, poll_s=poll_s,
+        batch=batch, poll_s=poll_s, workers=workers, scheduler=scheduler,
     )  # fmt: skip
     return run_record(options, as_json=as_json)

@@ -11,20 +11,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from cascade.cli.output import pairs, print_json, stderr, stdout, usd
+from cascade.cli.reading import reading_behind
+from cascade.cli.record.running import progress_bar, record_spread, say_what_follows
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
-from cascade.ledger.reading import reading
 from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
 from cascade.recording.from_ledger import read_observations
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.journal import journal_path
 from cascade.recording.opening import is_complete
-from cascade.recording.progress import RecordingProgress, Report, Settings, StopKind
+from cascade.recording.progress import Report, Settings, StopKind
 from cascade.recording.recorder import Recorder
 from cascade.recording.samples import SampleOptions, parse_counts, with_samples
 from cascade.replay.reviews import has_reviews
@@ -57,6 +56,13 @@ class RecordOptions:
     same: str | None = None
     batch: bool = False
     poll_s: float = 30.0
+    workers: int = 1
+    scheduler: str | None = None
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether several processes record, or those of a cluster."""
+        return self.workers > 1 or self.scheduler is not None
 
 
 def run_record(options: RecordOptions, *, as_json: bool) -> int:
@@ -65,6 +71,7 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
         raise ConfigurationError(
             f"--max-usd: {options.max_usd} must be an amount in USD, 0 or more (as in --max-usd 2.50)"
         )
+    refuse_spreading(options)
     policy = with_samples(load_policy(options.policy or default_policy()), _sample_options(options))
     inputs, known = _inputs(options, policy)
     settings = Settings(
@@ -89,7 +96,10 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
             stdout.print(f"{settings.target!s} holds this recording, complete: no call was made")
         return 0
     try:
-        report = asyncio.run(_recorded(settings, inputs, known))
+        if options.is_spread:
+            report = asyncio.run(record_spread(settings, inputs, options.workers, options.scheduler))
+        else:
+            report = asyncio.run(_recorded(settings, inputs, known))
     except asyncio.CancelledError:
         lost = "calls in flight are made again, and count toward --max-usd at the most that they may have cost"
         if settings.batch:
@@ -103,6 +113,14 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
     if report.is_final:
         return 0
     return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
+
+
+def refuse_spreading(options: RecordOptions) -> None:
+    """Raise ConfigurationError for what workers have no part in."""
+    for name, is_given in (("--batch", options.batch), ("--from-ledger", options.from_ledger is not None)):
+        if options.is_spread and is_given:
+            why = "one process sends its batches" if options.batch else "its replies are recorded already"
+            raise ConfigurationError(f"{name}: {why}; leave out --workers and --scheduler")
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -144,7 +162,7 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
         raise ConfigurationError(
             "--from-ledger: the inputs, rungs and baseline are those that were recorded in the ledger"
         )
-    with reading(options.from_ledger or None) as reader:
+    with reading_behind(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
     if has_reviews(bind_policy(policy)):
         stderr.print(
@@ -158,28 +176,9 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
 
 
 async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, Any], ...]) -> Report:
-    bar = Progress(
-        TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[money]} USD"),
-        TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
-    )  # fmt: skip
-    task = bar.add_task("record", total=len(inputs.items), money="0")
-
-    def show_progress(progress: RecordingProgress) -> None:
-        bar.update(task, completed=progress.complete, money=usd(progress.spent))
-
+    bar, show_progress = progress_bar(len(inputs.items))
     recorder = Recorder.open(settings, inputs, on_progress=show_progress, known=known)
-    if recorder.grader is None:
-        stderr.print(
-            "cascade: no grader, so scores will be null; the same command with --grader grades them later without further calls"
-        )
-    elif not known and all(item.expected is None for item in inputs.items):
-        stderr.print(
-            "cascade: no input has an `expected` answer: answers are graded by agreement with the baseline's. If you know"
-            " the right answers, give them as `expected` (--map expected=COLUMN)"
-        )
-    if recorder.samples and not known:
-        counts = ", ".join(f"{rung} {count} times" for rung, count in recorder.samples.items())
-        stderr.print(f"cascade: asks {counts} an item: {recorder.calls_left:,} calls to make, judgements aside")
+    say_what_follows(recorder, inputs, is_known=bool(known))
     _on_signals(recorder, None if settings.batch else settings.policy.deadline_s)
     with bar:
         return await recorder.run()
