@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from cascade.ledger.postgres.connection import MIGRATING, Session
-from cascade.ledger.postgres.months import partitions
+from cascade.ledger.postgres.months import make_ahead, partitions
 from cascade.ledger.postgres.schema import MIGRATIONS
 from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, Content
@@ -104,6 +104,27 @@ def test_a_writer_never_waits_for_a_month(postgres_database: str) -> None:
     store.write(Batch(entries=[entry(4, now)]))
     assert rows(postgres_database, "entries_stray") == 0
     assert rows(postgres_database, "entries_2027_03") == 3
+    store.close()
+
+
+def test_a_row_on_its_way_to_the_strays_finds_its_month(postgres_database: str) -> None:
+    """The partition is made between the choice of the strays and the insertion: the row is in its month, and no error is told."""
+    store = PostgresStore(postgres_database, clock=lambda: AT)
+    store.open("one")
+    store.write(Batch(entries=[entry(1, AT)]))
+    march = month_start(2027, 3)
+    with psycopg.connect(postgres_database) as making, session(postgres_database) as watching:
+        making.execute("SET LOCAL search_path = cascade_ledger")
+        make_ahead(making, march)
+        thread = threading.Thread(target=store.write, args=(Batch(entries=[entry(2, march)]),))
+        thread.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE relation = CAST('entries_stray' AS regclass) AND NOT granted"
+        while watching.execute(waits).fetchone() == (0,):
+            pass
+        making.commit()
+        thread.join()
+    assert rows(postgres_database, "entries_2027_03") == 1
+    assert rows(postgres_database, "entries_stray") == 0
     store.close()
 
 

@@ -71,6 +71,14 @@ def test_a_stream_left_open_disturbs_nobody(postgres_database: str) -> None:
         assert len(other.last(100)) > 3
 
 
+def test_readers_that_nobody_closes_use_up_nothing(postgres_database: str) -> None:
+    """More of them than the pool holds, and the next one is still given a connection."""
+    fill(PostgresStore(postgres_database, clock=lambda: AT), "one")
+    for _ in range(MOST + 2):
+        assert PostgresReader(postgres_database).last(1)
+    assert GatewayTables(postgres_database).keys() == ()
+
+
 def test_a_server_that_is_gone_or_hangs_holds_up_no_borrower() -> None:
     """Refused, it is told at once and says why; hanging, within the seconds that were given."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=50)) as hanging:

@@ -24,6 +24,7 @@ __all__ = [
     "MIGRATING",
     "ORDER",
     "Connection",
+    "MonthMade",
     "Session",
     "disconnect",
     "display_address",
@@ -38,12 +39,18 @@ Connection = Any
 _CONNECT_S = 3
 _MIGRATE_S = 10.0  # many processes may start at once, and migrate one after another
 _UPGRADE_S = 86_400.0
+_SHARED_MS = 10_000  # after which the kernel gives up a peer that does not answer
 _GRACE_S = 1.0  # for the server to report its own timeout
 
 ORDER = 0x4341_5343_0001
 """An advisory lock: writers share it; a reader that needs their order takes it alone."""
 MIGRATING = 0x4341_5343_0002
 """An advisory lock: one process at a time changes the schema."""
+
+
+class MonthMade(LedgerDown):
+    """A row was on its way to the strays when the partition of its month was made. Tried again, it goes there."""
+
 
 _TROUBLES = {
     "53100": "the disk is full (free some space; entries wait in memory)",
@@ -55,6 +62,7 @@ _TROUBLES = {
     "42501": "access is refused (grant the user the rights on its schema)",
     "3F": "its schema is missing (grant the user CREATE on the database)",
     "40": "conflicted with another transaction (it is tried again)",
+    "23514": "a month's partition was made meanwhile (it is tried again)",
     "23505": "another transaction writes the same rows (give each process its own writer's name)",
     "XX001": "the database is damaged (restore it from a backup)",
     "XX002": "the database is damaged (restore it from a backup)",
@@ -102,7 +110,8 @@ class Session:
     def borrow(self) -> Connection:
         """A connection of the process's pool; `give_back` returns it, its transaction ended. Raises LedgerDown within `seconds`."""
         with self.translate_errors():
-            connection = pool_at(self._url, _bounded_class(), self._parameters()).borrow(self.seconds)
+            shared = {**self._parameters(), "tcp_user_timeout": _SHARED_MS}  # not the first borrower's
+            connection = pool_at(self._url, _bounded_class(), shared).borrow(self.seconds)
         connection.patience = self.seconds + _GRACE_S
         return connection
 
@@ -148,7 +157,8 @@ class Session:
             (_TROUBLES[part] for part in (code, code[:3], code[:2]) if part in _TROUBLES),
             "is not a ledger, or is damaged (name another database)",
         )
-        return LedgerDown(f"{self.where}: {trouble} [{code or type(error).__name__}]")
+        kind = MonthMade if code == "23514" else LedgerDown
+        return kind(f"{self.where}: {trouble} [{code or type(error).__name__}]")
 
     def begin(self, connection: Connection, more: str = "") -> None:
         """Make this transaction's settings. `more`: further columns to select in the same round trip."""

@@ -11,6 +11,8 @@ import atexit
 import logging
 import threading
 import time
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from cascade.forks import renew_in_children
@@ -31,13 +33,14 @@ logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # its warni
 class Pool:
     """One address's connections. `connect_with`: what is given to `connection_class.connect`."""
 
-    __slots__ = ("_failed", "_pool")
+    __slots__ = ("_failed", "_left", "_pool")
 
     def __init__(self, connection_class: Any, connect_with: dict[str, Any]) -> None:
         from psycopg import Error  # noqa: PLC0415 - an extra
         from psycopg_pool import ConnectionPool  # noqa: PLC0415 - an extra
 
         pool = self
+        self._left: deque[Any] = deque()  # connections whose borrower was forgotten
         self._failed: tuple[float, BaseException] | None = None
 
         class Noted(connection_class):
@@ -65,6 +68,9 @@ class Pool:
         from psycopg_pool import PoolTimeout  # noqa: PLC0415 - an extra
 
         began = time.monotonic()
+        while self._left:
+            with suppress(IndexError):  # another thread was quicker
+                self.give_back(self._left.popleft())
         while True:
             left = began + seconds - time.monotonic()
             try:
@@ -79,6 +85,10 @@ class Pool:
     def give_back(self, connection: Any) -> None:
         """The transaction is over. A connection that broke is forgotten."""
         self._pool.putconn(connection)
+
+    def leave(self, connection: Any) -> None:
+        """As `give_back`, by whoever is deleted: that may be at any moment, also while the pool is at work, so its locks are not touched."""
+        self._left.append(connection)
 
     def close(self, seconds: float) -> None:
         """Close all that nobody uses, and the others when they come back; waits so long for the pool's threads."""

@@ -279,6 +279,8 @@ class PostgresReader:
         self._session.give_back(connection)
 
     def __del__(self) -> None:
-        """As `close`: the pool has few."""
-        if hasattr(self, "_connection"):
-            self.close()
+        """Nobody closed it: the pool has few connections."""
+        connection: Connection | None = getattr(self, "_connection", None)
+        if connection is not None:
+            disconnect(connection)
+            connection.lender.leave(connection)

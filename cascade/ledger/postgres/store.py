@@ -12,7 +12,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from cascade.ledger.postgres import rows
-from cascade.ledger.postgres.connection import MIGRATING, ORDER, Connection, Session, disconnect, scalar, transaction
+from cascade.ledger.postgres.connection import (
+    MIGRATING,
+    ORDER,
+    Connection,
+    MonthMade,
+    Session,
+    disconnect,
+    scalar,
+    transaction,
+)
 from cascade.ledger.postgres.months import make_ahead, partitions
 from cascade.ledger.postgres.reader import PostgresReader
 from cascade.ledger.records import Batch
@@ -70,6 +79,12 @@ class PostgresStore:
     def write(self, batch: Batch) -> None:
         """Write a batch as one transaction. Writing the same batch again does nothing."""
         self._make_months()
+        try:
+            self._write(batch)
+        except MonthMade:
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
         with self._working() as connection:
             if batch.entries and not self._advance(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
