@@ -32,6 +32,7 @@ from cascade.state.circuit import RedisConnection, Script
 __all__ = ["SharedGuard"]
 
 _KEEP_S = 30 * 86_400  # unused keys expire
+_RUNG = "rung:"  # of guard.lua's names in the hash of errors, which has something else, too
 _SCRIPT, _TRIPPED = Script("guard.lua"), Script("tripped.lua")
 
 
@@ -101,7 +102,7 @@ class SharedGuard:
         found = [name.partition("|") for name in storms]
         return (
             *(Tripped("storm", task, rung) for rung, _, task in found),
-            *(Tripped("errors", OTHER, rung) for rung in errors),
+            *(Tripped("errors", OTHER, name[len(_RUNG) :]) for name in errors if name.startswith(_RUNG)),
         )
 
     def _limits(self, expected: float | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from cascade.ledger.inspecting import LedgerStatus, inspect_ledger
 from cascade.policy.loading import load_policy
 from tests.gateway.conftest import emulate, endpoint, sdk, stack, start
 from tests.gateway.serving import Gateway, policy_file
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PgBouncer, PostgresServer, RedisServer
 
 __all__ = ["emulate", "endpoint", "sdk", "stack", "start"]
 
@@ -82,6 +82,21 @@ def test_a_ledger_in_postgres_tells_of_its_clock_its_connections_and_its_size(
     assert late.clock_skew_s is not None
     assert late.clock_skew_s > 1e9
     assert not late.is_pooled
+
+
+def test_a_pooler_before_the_ledger_is_seen(
+    looked: Callable[..., dict[str, Finding]], postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In transaction mode, which the probe works with; a replica that is none is named."""
+    address = postgres_server.database()
+    GatewayTables(address).put_key("k", 1.0, "{}")
+    with PgBouncer(postgres_server) as pooler:
+        monkeypatch.setenv("CASCADE_LEDGER", pooler.through(address))
+        monkeypatch.setenv("CASCADE_LEDGER_REPLICA", address)
+        found = looked()
+    assert (found["ledger"].state, found["ledger's partitions"].found) == ("ok", "none yet: the first row makes them")
+    assert found["ledger's connections"].found.endswith("through a pooler")
+    assert found["ledger's replica"].found.endswith("is no replica")
 
 
 def test_a_missing_month_is_named() -> None:

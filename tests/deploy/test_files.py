@@ -93,7 +93,13 @@ class Image:
         path = f"{self.root}/opt/cascade/bin:{self.root}/bin:{os.environ['PATH']}"
         home = str(self.root / "var/lib/cascade")
         # Offline, into these folders alone; the packages that run this test are seen, so none is fetched.
-        pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_IGNORE_INSTALLED": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+        pip = {
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_COMPILE": "1",
+            "PIP_NO_DEPS": "1",
+            "PIP_IGNORE_INSTALLED": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
+        }
         return subprocess.Popen(
             command, shell=isinstance(command, str), cwd=self.root / "src", text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, user=self.user, group=self.user,

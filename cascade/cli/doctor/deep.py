@@ -91,7 +91,7 @@ def _ledger() -> Iterator[Finding]:
             "ledger",
             "warning",
             f"{status.where}: version {status.version}, brought to {status.newest} by the first request",
-            "where it is large, run `cascade ledger tail` first, at a quiet hour",
+            "where it is large, run `cascade ledger upgrade` at a quiet hour",
         )
     elif status.is_replica:
         yield Finding(
@@ -158,7 +158,9 @@ def _database(status: LedgerStatus) -> Iterator[Finding]:
         )
     if status.months is not None:
         missing = status.misses_month(time.time())
-        if missing is not None:
+        if not status.months and not status.strays:
+            yield Finding("ledger's partitions", "ok", "none yet: the first row makes them")
+        elif missing is not None:
             yield Finding(
                 "ledger's partitions",
                 "warning",

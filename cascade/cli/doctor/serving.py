@@ -77,7 +77,10 @@ def _findings(base: str, key: str | None) -> Iterator[Finding]:
     yield _access(base, needs_key=needs_key)
     if needs_key and key is None:
         yield Finding(
-            "gateway's parts", "warning", "not looked at: it wants a key", "put one of its keys into CASCADE_GATEWAY_KEY"
+            "gateway's parts",
+            "warning",
+            "not looked at: it wants a key",
+            "put one of its keys into CASCADE_GATEWAY_KEY",
         )
         return
     if needs_key and "policies" not in health:
