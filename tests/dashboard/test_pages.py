@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import threading
@@ -14,11 +15,14 @@ import pytest
 
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import Period, PeriodSums, costs
+from cascade.dashboard.app import Settings
 from cascade.dashboard.choosing import read_choice
 from cascade.dashboard.forms import page_address, wants_page
 from cascade.dashboard.pages.charts import rate_spark, spend_chart
 from cascade.dashboard.pages.frame import concerns
 from cascade.dashboard.pages.texts import latency, percent, usd, visible
+from cascade.dashboard.reading import Busy, Reading
+from cascade.dashboard.streams import FullHouse, Streams
 from cascade.dashboard.values import Episode, EscalationSeries, SpendPoint
 from cascade.gateway.dashboard_server import listen
 from tests.dashboard.by_hand import NOW, PERIOD, Held, Pages, ask, overview
@@ -247,6 +251,89 @@ def test_a_page_says_which_version_it_shows(pages: Pages, held: Held) -> None:
     """So that its script knows whether a stream's first event is news."""
     page = _Page(pages.ask("GET", "/").text)
     assert page.of("html")[0]["data-version"] == f"{held.changed}:{int(NOW // 900)}"
+
+
+def test_figures_are_never_older_than_the_version_beside_them() -> None:
+    """They are kept for a moment, by the version: one that is new brings new figures with it."""
+    now = [0.0]
+    source = Held(overview())
+    with Pages(source, Settings(wall=lambda: NOW, clock=lambda: now[0])) as running:
+
+        def seen() -> tuple[str, bool]:
+            answer = running.ask("GET", "/").text
+            return _Page(answer).of("html")[0]["data-version"] or "", "4,321" in answer
+
+        assert seen() == (f"1:{int(NOW // 900)}", False)
+        now[0] = 1.0
+        total = replace(source.found.costs.total, requests=4_321)
+        source.found = replace(source.found, costs=replace(source.found.costs, total=total))
+        source.changed = 2
+        assert seen() == (f"1:{int(NOW // 900)}", False)
+        now[0] = 1.6  # the version is looked at again, while the figures of the one before it are still kept
+        assert seen() == (f"2:{int(NOW // 900)}", True)
+
+
+def test_too_many_who_wait_and_a_ledger_that_never_answers_are_told() -> None:
+    """What was begun goes on in its thread, and serves who comes later."""
+
+    async def scene() -> None:
+        gate, clock = threading.Event(), [0.0]
+        reading = Reading(lambda: clock[0], patience_s=0.01)
+        with pytest.raises(Busy, match="has not answered"):
+            await reading.read("key", gate.wait)
+        begun = [asyncio.ensure_future(reading.run(gate.wait)) for _ in range(70)]
+        found = await asyncio.gather(*begun, return_exceptions=True)
+        assert sum("too many" in str(one) for one in found) == 70 - 63
+        gate.set()
+        later = Reading(lambda: clock[0])
+        assert await later.read("key", lambda: 1) == 1
+        assert await later.read("key", lambda: 2) == 1
+        clock[0] = 2.0
+        assert await later.read("key", lambda: 2) == 2
+        with pytest.raises(LedgerError):
+            await later.read("other", _fail)
+        assert await later.read("other", lambda: 3) == 3
+        reading.close()
+        later.close()
+
+    asyncio.run(scene())
+
+
+def _fail() -> int:
+    raise LedgerError("gone")
+
+
+def test_streams_are_bounded_and_look_only_while_somebody_watches() -> None:
+    """One look serves all; whose login has ended hears no more."""
+
+    async def scene() -> None:
+        looks: list[int] = []
+
+        async def look() -> str:
+            looks.append(1)
+            return "v1"
+
+        allowed = [True]
+
+        async def still() -> bool:
+            return allowed[0]
+
+        streams = Streams(look, look_s=3_600, most=2)
+        assert not looks
+        first, second = streams.enter(still), streams.enter(still)
+        for one in (first, second):
+            assert await anext(one) == b"retry: 3000\n\n"
+            assert await anext(one) == b"event: version\ndata: v1\n\n"
+        with pytest.raises(FullHouse):
+            streams.enter(still)
+        assert (streams.open, len(looks)) == (2, 1)
+        allowed[0] = False
+        await second.aclose()
+        streams.end()
+        assert [one async for one in first] == []
+        assert streams.open == 0
+
+    asyncio.run(scene())
 
 
 def test_files_are_kept_for_good_under_their_own_bytes_name(pages: Pages) -> None:
