@@ -17,6 +17,7 @@ from cascade.engine.marking import Marking
 from cascade.engine.runtime import Runtime, RuntimeOptions
 from cascade.ledger.marks import HappenedMark, Happening, MarkTables, read_marks
 from cascade.ledger.opening import open_reader
+from tests.servers import RedisServer
 
 AT = 1_795_000_500.0
 HOUR = 3_600.0
@@ -153,3 +154,17 @@ def test_a_storm_whose_process_ended_is_not_shown_for_ever(tmp_path: Path) -> No
 
         assert shown(23) == [None]
         assert shown(48) == []
+
+
+def test_drivers_that_share_a_redis_mark_a_storm_once(tmp_path: Path, redis_server: RedisServer) -> None:
+    """One of them is told."""
+    policy = POLICY.model_copy(update={"name": "shared-marks"})  # names of this test's own
+    path, moments = tmp_path / "ledger.db", [AT, AT + 7 * HOUR, AT + 9 * HOUR]
+    runtimes = [
+        Runtime(policy, RuntimeOptions(ledger=path, state=redis_server.url, wall=lambda at=at: at)) for at in moments
+    ]  # their clocks differ, so it is not the minute that makes it one
+    for number in range(60):
+        runtimes[number % 3].state.observe(Observation("refund", 0, "r0", natural=True, failed=False, storm_cost=0))
+    for runtime in runtimes:
+        runtime.close()
+    assert [one.kind for one in marks_in(path)] == ["storm_tripped"]
