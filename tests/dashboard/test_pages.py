@@ -106,7 +106,7 @@ def test_every_table_has_a_caption_and_every_picture_a_title(pages: Pages, path:
 @pytest.mark.parametrize("path", ["/", "/?policy=x", "/dashboard/model?name=", "/dashboard/request?id=casc_1"])
 def test_hostile_names_and_texts_add_no_element_and_are_cut(path: str) -> None:
     """The same elements as with harmless names; what reorders text is shown as an escape; 10,000 letters do not fill the page."""
-    plain = Held(overview("name", "text"))
+    plain = Held(overview("name", "name"))
     hostile = Held(replace(overview(HOSTILE, HOSTILE), ledger=HOSTILE))
     found: list[_Page] = []
     for source in (plain, hostile):
@@ -378,6 +378,9 @@ def test_a_sparkline_has_gaps_and_storms_where_they_were() -> None:
         Episode("a", "haiku", PERIOD.since + 900, PERIOD.since + 901, 0.5, 0.3, "escalate"),
         Episode("a", "haiku", PERIOD.since + 3_600, None, 0.5, 0.3, "escalate"),
         Episode("b", "haiku", PERIOD.since, None, 0.5, 0.3, "escalate"),
+        Episode(
+            "a", "haiku", PERIOD.since, None, 0.5, 0.1, "alert", what="errors"
+        ),  # a rung that failed is no storm of a task
     )
     spark = rate_spark(series, episodes, NOW)
     assert spark.path.count("M") == 2
