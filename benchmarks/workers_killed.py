@@ -27,14 +27,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.audit_killed import AT_ONCE, POLICY, Result, Watched, _look, _ship, patched
+from benchmarks.audit_killed import AT_ONCE, OPUS, POLICY, Result, Watched, _look, _ship, patched
 from benchmarks.record_kill import different_inputs
 from cascade.audit.run import AuditSettings
 from cascade.audit.spreading import SpreadAudit
 from cascade.cluster import open_cluster
+from cascade.core import prices
+from cascade.core.policy import Policy
 from cascade.corpora import write_corpus
 from cascade.emulator import Emulator
 from cascade.policy.loading import load_policy
+from cascade.policy.pricing import rates_of
 from cascade.recording.inputs import read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
@@ -44,6 +47,16 @@ CONCURRENCY = 3
 LATENCY_S = 0.001  # per token: a reply takes about 10 to 60 ms, so that calls are in flight at a kill
 WITHIN_S = 0.05
 FAULTS = "rate_limit=0.03,overloaded=0.03,reset=0.03,retry_after=0.02"
+# Calls that may cost little, so that many of them have room in a small cap.
+RECORDED_BY = f"""
+version: 1
+name: killed
+ladder:
+  - {{rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 128, thinking: disabled}}
+  - {{rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 128, effort: low}}
+  - {{rung: opus, model: {OPUS}, max_tokens: 128, effort: low}}
+retry: {{attempts: 12, max_wait_s: 0.02}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,8 @@ class Counting(Emulator):
 
 def run_record(folder: Path, redis: str, *, items: int, kills: int, seed: int, capped: bool) -> Recorded:
     """Record with workers that are killed, and compare. `capped`: at first with half of the money."""
-    chance, corpus, policy = random.Random(seed), different_inputs(items), load_policy("default")
+    (folder / "policy.yaml").write_text(RECORDED_BY, encoding="utf-8")
+    chance, corpus, policy = random.Random(seed), different_inputs(items), load_policy(folder / "policy.yaml")
     source, target, calm = (folder / name for name in ("inputs.jsonl", "killed.jsonl", "calm.jsonl"))
     write_corpus(source, corpus.manifest, corpus.items)
     inputs = read_inputs(source)
@@ -125,7 +139,7 @@ def run_record(folder: Path, redis: str, *, items: int, kills: int, seed: int, c
         billed = overshoot = 0
         if capped:
             report = _spread(replace(settings, cap=cost // 2), inputs)
-            billed, overshoot = emulator.billed.cost_nanousd, report.overshoot
+            billed, overshoot = _billed(emulator, policy), report.overshoot
             if report.stop is None or report.stop.kind != "cap":
                 faults.append(f"with half of the money it ended by {report.stop}")
             if billed > cost // 2 + overshoot:
@@ -147,6 +161,12 @@ def run_record(folder: Path, redis: str, *, items: int, kills: int, seed: int, c
     return Recorded(
         killer.killed, calls, paid, billed, cost // 2 if capped else settings.cap or 0, overshoot, tuple(faults)
     )
+
+
+def _billed(emulator: Emulator, policy: Policy) -> int:
+    """What the emulator has billed, in nano-USD."""
+    rates = {rung.model: rates_of(rung) for rung in policy.ladder}
+    return sum(prices.total(rates[model], (tally.usage,)) for model, tally in emulator.billed.models.items())
 
 
 def _spread(settings: Settings, inputs: Any) -> Report:
