@@ -190,7 +190,7 @@ class Heard(Watched):
         self.on_call()
 
 
-def run_audit(address: str, folder: Path, *, samples: int, kills: int, seed: int) -> Result:
+def run_audit(address: str, folder: Path, *, samples: int, kills: int, seed: int, workers: int = 2) -> Result:
     """Grade with workers that are killed, and look."""
     path = folder / "killed.yaml"
     path.write_text(POLICY.replace("DEADLINE", "60"), encoding="utf-8")
@@ -203,9 +203,9 @@ def run_audit(address: str, folder: Path, *, samples: int, kills: int, seed: int
         emulator.token_latency_s = LATENCY_S
         killer = Killer(kills, chance, max(2, 2 * samples // (kills + 1)))
         emulator.on_call = killer.note
-        cluster = open_cluster(None, 2)
+        cluster = open_cluster(None, workers)
         try:
-            run = SpreadAudit(AuditSettings(policy, address), 2, cluster).run()
+            run = SpreadAudit(AuditSettings(policy, address), workers, cluster).run()
         finally:
             cluster.close()
         failed = [] if run.stop is None else [f"stopped by {run.stop}"]
