@@ -9,13 +9,30 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
+from weakref import WeakMethod
 
-__all__ = ["log_event", "warn_caller"]
+__all__ = ["EventObserver", "log_event", "observe_events", "warn_caller"]
+
+EventObserver = Callable[[str, Mapping[str, Any]], None]
+"""Gets an event's name and its details. Called on any thread; it must be fast, and must not log."""
+
+_observers: list[WeakMethod[EventObserver]] = []
+
+
+def observe_events(observer: EventObserver) -> None:
+    """Call a bound method for each event from now on, for as long as its object lives; metrics count events so."""
+    _observers[:] = [one for one in _observers if one() is not None]
+    _observers.append(WeakMethod(observer))
 
 
 def log_event(level: Literal["info", "warning", "error"], event: str, /, **details: Any) -> None:
     """Log an event. `details` must not hold a prompt, an answer or a key."""
+    for one in tuple(_observers):
+        observer = one()
+        if observer is not None:
+            observer(event, details)
     import structlog  # noqa: PLC0415 - slow to import, and rarely needed
 
     if structlog.is_configured():

@@ -1,7 +1,9 @@
-"""Real servers for the tests: redis-server and PostgreSQL, each on a free port of the loopback, in a folder of its own.
+"""Real servers for the tests: redis-server, PostgreSQL and PgBouncer, each on a free port of the loopback, in a folder of its own.
 
     server = RedisServer()          made once (`start` is in it); `.url`, `.stop()`, `.start()`, `.kill()`, `.pause()`, `.resume()`
     server = PostgresServer()       the same; `.database()` makes a fresh database and gives its address
+    server = PostgresReplica(of)    a hot standby of one; `.catch_up()` waits until it has all that the primary has
+    server = PgBouncer(of)          a pooler in front of one, in transaction mode; `.through(address)` leads through it
 
 A server keeps its port and its folder from one start to the next. Waiting is bounded, and ends when the server answers.
 """
@@ -25,7 +27,7 @@ import pytest
 
 from cascade.ledger.postgres.schema import SCHEMA
 
-__all__ = ["PostgresServer", "RedisServer", "Server", "absent"]
+__all__ = ["PgBouncer", "PostgresReplica", "PostgresServer", "RedisServer", "Server", "absent"]
 
 _WAIT_S = 60.0  # a loaded machine is no failure
 _PORTS_TRIED = 5
@@ -279,6 +281,101 @@ class PostgresServer(Server):
         )
         options = [part for setting in settings for part in ("-c", setting)]
         return (str(self._bin / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options)
+
+    def _answers(self) -> bool:
+        import psycopg  # noqa: PLC0415 - as above
+
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class PostgresReplica(PostgresServer):
+    """A hot standby of a server, which streams what that one writes."""
+
+    name = "replica"
+
+    def __init__(self, of: PostgresServer) -> None:
+        self.primary = of
+        super().__init__()
+
+    def _prepare(self) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        beside = self._bin / "pg_basebackup"
+        program = beside if beside.is_file() else shutil.which("pg_basebackup")
+        command = (
+            program or absent("postgres", "pg_basebackup is not installed"),
+            "--dbname",
+            self.primary.url,
+            "--pgdata",
+            self.folder / "data",
+        )
+        done = subprocess.run(
+            (*command, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"),
+            cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, **self._run_as(),
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"pg_basebackup failed: {done.stderr.decode(errors='replace')[-2000:]}")
+
+    def same(self, address: str) -> str:
+        """Where a database of the primary is found here."""
+        return self._address(address.rpartition("/")[2])
+
+    def catch_up(self) -> None:
+        """Wait until everything is here that the primary has now."""
+        import psycopg  # noqa: PLC0415 - as above
+
+        until = time.monotonic() + _WAIT_S
+        with psycopg.connect(self.primary.url) as primary, psycopg.connect(self.url, autocommit=True) as here:
+            told = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+            assert told is not None
+            while here.execute("SELECT pg_last_wal_replay_lsn() >= CAST(%s AS pg_lsn)", told).fetchone() != (True,):
+                assert time.monotonic() < until, "the replica does not catch up"
+
+
+class PgBouncer(Server):
+    """PgBouncer in front of a server, in transaction mode: each transaction may get another connection. Root cannot run it, either."""
+
+    name = "pgbouncer"
+
+    def __init__(self, of: PostgresServer, connections: int = 2) -> None:
+        self._binary = (
+            shutil.which("pgbouncer")
+            or shutil.which("pgbouncer", path="/usr/sbin")
+            or absent("pgbouncer", "PgBouncer is not installed")
+        )
+        self._server, self._connections = of, connections
+        super().__init__()
+
+    def _run_as(self) -> dict[str, Any]:
+        return self._server._run_as()
+
+    def _command(self) -> Sequence[str]:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        (self.folder / "users").write_text('"postgres" ""\n')
+        settings = {
+            "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "auth_type": "trust",
+            "auth_file": self.folder / "users", "pool_mode": "transaction", "default_pool_size": self._connections,
+            "max_client_conn": 100, "server_reset_query_always": 1,
+        }  # fmt: skip
+        lines = [f"[databases]\n* = host=127.0.0.1 port={self._server.port}\n[pgbouncer]"]
+        (self.folder / "ini").write_text(
+            "\n".join([*lines, *(f"{name} = {value}" for name, value in settings.items())])
+        )
+        return (self._binary, str(self.folder / "ini"))
+
+    @property
+    def url(self) -> str:
+        """postgresql://postgres:…@127.0.0.1:PORT/postgres; any password will do."""
+        return self.through(self._server.url)
+
+    def through(self, address: str) -> str:
+        """A database's address, by way of the pooler."""
+        return address.replace(f":{self._server.port}/", f":{self.port}/")
 
     def _answers(self) -> bool:
         import psycopg  # noqa: PLC0415 - as above

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def imports_of(tree: ast.AST, *, deferred: bool = True) -> Iterator[str]:
                 yield from imports_of(node, deferred=deferred)
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     """Parse one file of the package."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))

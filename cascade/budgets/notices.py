@@ -6,7 +6,7 @@ A notice holds amounts and the budget's name. It holds nothing of a request and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -66,13 +66,13 @@ class Notice:
 
 
 class Notices:
-    """Sends the notices of one policy's budgets.
+    """Sends the notices of one policy's budgets. `told`: of each, beside the log; it must not block.
 
     Raises LookupError if a `notify` function does not exist; `policy.budgets.budget_faults` reports that earlier.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy.name
+    def __init__(self, policy: Policy, told: Callable[[Notice], None] | None = None) -> None:
+        self._policy, self._told = policy.name, told
         self._deliveries = Deliveries(_log)
         self._by_limits = [tuple(target_of(one, limits.notify_timeout_s) for one in limits.notify) for limits in policy.budget]  # fmt: skip
         self._limits = policy.budget
@@ -142,6 +142,8 @@ class Notices:
         if notice.event == "budget_refused":
             del details["share"], details["spent_usd"]
         _log(notice.event, **details)
+        if self._told is not None:
+            self._told(notice)
         for target in targets:
             self._deliveries.put(target, json.dumps(asdict(notice)).encode() if target.is_post else notice)
 

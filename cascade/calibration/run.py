@@ -102,7 +102,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             if collector is not None:
                 collector.add(items)
 
-        source = ", ".join(reader.source for reader in readers)
+        source = readers[0].source if len(readers) == 1 else ", ".join(reader.source for reader in readers)
         refuse_in_sample_scorer(
             options.policy if options.objective is not None and not options.scorer else None,
             [reader.source for reader in readers],

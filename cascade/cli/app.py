@@ -14,19 +14,25 @@ from cascade.cli.audit.app import audit_app
 from cascade.cli.batch.app import batch_app
 from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
+from cascade.cli.dashboard.app import dashboard
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
 from cascade.cli.options import (
     CORPUS_POLICY,
     EARLY_STOP,
+    ENGINE,
     JSON,
     LEDGER,
+    MEMORY,
     POLICY,
     REPRICE,
     SAME,
+    SCHEDULER,
     SKIP_BAD,
     SPLIT_SEED,
+    TRUST_IDS,
     TUNE,
+    WORKERS,
 )
 from cascade.cli.plan.app import plan_app
 from cascade.cli.policy.app import policy_app
@@ -145,11 +151,24 @@ def demo(
 
 
 @app.command()
-def doctor(policy: Annotated[str | None, POLICY] = None, as_json: Annotated[bool, JSON] = False) -> int:
+def doctor(
+    policy: Annotated[str | None, POLICY] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            help="Try out each part of a deployment: ledger, state, response cache, permissions. Nothing is left behind."
+        ),
+    ] = False,
+    gateway: Annotated[
+        str | None,
+        typer.Option(help="With --deep: the address of a gateway to look at, with the key in CASCADE_GATEWAY_KEY."),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> int:
     """Check key, endpoint, models, prices and clock, and say how to fix what is missing. Costs nothing."""
     from cascade.cli.doctor import run_doctor  # noqa: PLC0415
 
-    return run_doctor(policy, as_json=as_json)
+    return run_doctor(policy, as_json=as_json, deep=deep, gateway=gateway)
 
 
 @app.command()
@@ -189,7 +208,10 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
 def replay(  # noqa: PLR0913, PLR0917 - options
     corpora: Annotated[
         list[Path],
-        typer.Argument(metavar="CORPUS...", help="Corpora (.jsonl, .jsonl.gz, .parquet), or a shipped corpus's name."),
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Corpora (.jsonl, .jsonl.gz, .parquet), folders or quoted patterns of Parquet shards, or a shipped corpus's name.",
+        ),
     ],
     policy: Annotated[
         str | None,
@@ -230,16 +252,22 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         ),
     ] = None,
     skip_bad: Annotated[bool, SKIP_BAD] = False,
+    engine: Annotated[str, ENGINE] = "auto",
+    scheduler: Annotated[str | None, SCHEDULER] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    memory: Annotated[str, MEMORY] = "1GiB",
+    trust_ids: Annotated[bool, TRUST_IDS] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show what a policy would have done on a corpus, beside every single model. Calls no model."""
+    from cascade.cli.engines import EngineOptions  # noqa: PLC0415
     from cascade.cli.replay import CommandOptions, run_replay  # noqa: PLC0415
 
     options = CommandOptions(
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
         requirements=tuple(require or ()), skip_bad=skip_bad, samples=tuple(samples or ()), same=same,
-        early_stop=early_stop,
+        early_stop=early_stop, engine=EngineOptions(engine, scheduler, workers, memory, trust_ids),
     )  # fmt: skip
     run_replay(options, as_json=as_json)
 
@@ -248,18 +276,31 @@ app.command()(calibrate)
 
 
 @app.command()
-def tabulate(
-    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS...", help="Corpora, or a shipped corpus's name.")],
+def tabulate(  # noqa: PLR0913, PLR0917 - options
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Corpora, folders or quoted patterns of Parquet shards, or a shipped corpus's name.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to write (.parquet).")],
     policy: Annotated[str | None, CORPUS_POLICY] = None,
     tune: Annotated[float, TUNE] = 0.5,
     split_seed: Annotated[int, SPLIT_SEED] = 0,
+    engine: Annotated[str, ENGINE] = "auto",
+    scheduler: Annotated[str | None, SCHEDULER] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    memory: Annotated[str, MEMORY] = "1GiB",
+    trust_ids: Annotated[bool, TRUST_IDS] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Count corpora into one small table for `calibrate --counts`, which adds several tables up."""
+    from cascade.cli.engines import EngineOptions  # noqa: PLC0415
     from cascade.cli.tabulate import run_tabulate  # noqa: PLC0415
 
-    run_tabulate(tuple(corpora), out, policy, tune=tune, split_seed=split_seed, as_json=as_json)
+    options = EngineOptions(engine, scheduler, workers, memory, trust_ids)
+    run_tabulate(tuple(corpora), out, policy, options, split=(tune, split_seed), as_json=as_json)
 
 
 app.command()(savings)
@@ -339,6 +380,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
 
 
 app.command()(costs)
+app.command()(dashboard)
 app.command()(mode)
 app.add_typer(audit_app)
 app.add_typer(batch_app)

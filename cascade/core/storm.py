@@ -20,7 +20,7 @@ from cascade.core.policy.certificate import Escalation
 
 __all__ = [
     "CERTIFIED_MARGIN", "CUSUM_TRIPS_AT", "ERRORS", "HOUR_S", "MOST_WATCHES", "RELEASE_MARGIN", "Z_ONE_SIDED_95",
-    "Action", "Change", "Guard", "Watch", "cusum_steps", "storm_limit", "wilson_lower_bound",
+    "Action", "Change", "Guard", "Tripped", "Watch", "cusum_steps", "storm_limit", "wilson_lower_bound",
 ]  # fmt: skip
 
 Action = Literal["escalate", "hold", "alert"]
@@ -78,6 +78,15 @@ class Change:
     limit: float
     samples: int
     tripped_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A watch that is tripped. `what`, `task`, `rung`: as in `Change`."""
+
+    what: Literal["storm", "errors"]
+    task: str
+    rung: str
 
 
 @dataclass(slots=True)
@@ -202,6 +211,13 @@ class Guard:
             lasted = now - since if since is not None else 0.0
             changes.append(Change(change[0], "storm", task, rung, change[1], watch.limit, change[2], lasted))
         return action, tuple(changes)
+
+    @property
+    def tripped(self) -> tuple[Tripped, ...]:
+        """The watches that are tripped now."""
+        storms = [Tripped("storm", *key) for key, watch in self._storms.items() if watch.tripped_at is not None]
+        errors = [Tripped("errors", OTHER, rung) for rung, one in self._errors.items() if one.tripped_at is not None]
+        return (*storms, *errors)
 
     def expect(self, escalation: Escalation) -> None:
         """From now on these rates are normal. All watches for storms begin anew: what they have counted was another rule's."""

@@ -23,7 +23,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Generator, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -37,7 +38,17 @@ from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES
 
-__all__ = ["COUNTS_KEY", "MANIFEST_KEY", "Rows", "load_pyarrow", "open_table", "table_rows", "write_rows"]
+__all__ = [
+    "COUNTS_KEY",
+    "MANIFEST_KEY",
+    "Rows",
+    "line_of",
+    "load_pyarrow",
+    "open_table",
+    "some_rows",
+    "table_rows",
+    "write_rows",
+]
 
 MANIFEST_KEY: Final = b"cascade.corpus"
 
@@ -97,14 +108,45 @@ def table_rows(table: Any) -> Generator[dict[str, Any]]:
     pa = load_pyarrow()
     try:
         for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
-            columns = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
-            if len(columns) < batch.num_columns:
-                raise Unreadable("two columns have the same name", "rename one of them")
-            lists = [_values(column) for column in columns.values()]
-            for values in zip(*lists, strict=True):
-                yield dict(zip(columns, values, strict=True))
+            yield from _rows_of(batch)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged page raises any of these
         raise Unreadable(f"cannot be read further: {_first_line(error)}", "is the file complete?") from error
+
+
+def some_rows(table: Any, numbers: Iterable[int]) -> Generator[tuple[int, dict[str, Any]]]:
+    """The rows of these numbers (from 0, ascending) as `table_rows` gives them, each with its number."""
+    pa = load_pyarrow()
+    wanted, start = sorted(numbers), 0
+    place = 0
+    try:
+        for group in range(table.metadata.num_row_groups):
+            end = start + table.metadata.row_group(group).num_rows
+            first, place = place, bisect_left(wanted, end, place)
+            if first < place:
+                yield from _rows_at(table, group, [number - start for number in wanted[first:place]], start)
+            start = end
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise Unreadable(f"cannot be read further: {_first_line(error)}", "is the file complete?") from error
+
+
+def _rows_at(table: Any, group: int, wanted: list[int], before: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    pa, place, start = load_pyarrow(), 0, 0
+    for batch in table.iter_batches(batch_size=_BATCH, row_groups=[group], use_threads=False):
+        first, place = place, bisect_left(wanted, start + batch.num_rows, place)
+        if first < place:
+            own = wanted[first:place]
+            chosen = batch.take(pa.array([number - start for number in own], pa.int64()))
+            yield from zip((before + number for number in own), _rows_of(chosen), strict=True)
+        start += batch.num_rows
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    columns = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
+    if len(columns) < batch.num_columns:
+        raise Unreadable("two columns have the same name", "rename one of them")
+    lists = [_values(column) for column in columns.values()]
+    for values in zip(*lists, strict=True):
+        yield dict(zip(columns, values, strict=True))
 
 
 def _values(column: Any) -> list[Any]:
@@ -135,6 +177,16 @@ class Rows:
         """The file and the row read last, from 1."""
         return f"{self.source}:row {self.number}"
 
+    @property
+    def count(self) -> int:
+        """How many rows the file's footer counts."""
+        return cast("int", self._table.metadata.num_rows)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of the file's columns."""
+        return frozenset(cast("list[str]", self._table.schema_arrow.names))
+
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._rows.close()
@@ -161,16 +213,21 @@ class Rows:
         row = next(self._rows, None)
         if row is None:
             return b""
-        name = row["id"][:80] if isinstance(row.get("id"), str) else ""
-        try:
-            line = to_json(_item_of(row, self._rungs), inf_nan_mode="constants")
-        except LineError as error:
-            raise LineError(error.problem, error.hint, name) from None
-        except ValueError as error:
-            raise LineError("a cell holds what JSON cannot", "cast it to text or a number", name) from error
-        if len(line) > self._limit:
-            raise Unreadable(f"the row is longer than {self._limit} bytes", "split or shorten the item")
-        return line
+        return line_of(row, self._rungs, self._limit)
+
+
+def line_of(row: dict[str, Any], rungs: Iterable[str], limit: int = MAX_LINE_BYTES) -> bytes:
+    """A row of a corpus with these rungs as its line of JSON. Raises LineError for an invalid cell, Unreadable if it is too long."""
+    name = row["id"][:80] if isinstance(row.get("id"), str) else ""
+    try:
+        line = to_json(_item_of(row, rungs), inf_nan_mode="constants")
+    except LineError as error:
+        raise LineError(error.problem, error.hint, name) from None
+    except ValueError as error:
+        raise LineError("a cell holds what JSON cannot", "cast it to text or a number", name) from error
+    if len(line) > limit:
+        raise Unreadable(f"the row is longer than {limit} bytes", "split or shorten the item")
+    return line
 
 
 def _item_of(row: dict[str, Any], rungs: Iterable[str]) -> dict[str, Any]:

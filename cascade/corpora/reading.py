@@ -17,6 +17,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import LineError, Unreadable, decode_item, decode_manifest, name_item
 from cascade.corpora.items import Corpus, Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines
+from cascade.corpora.sources import ShardedSource, is_sharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ class _Source(Protocol):
     number: int
 
     @property
+    def source(self) -> str: ...
+    @property
     def where(self) -> str: ...
     def read_manifest(self) -> bytes: ...
     def read(self) -> bytes: ...
@@ -48,11 +51,11 @@ class CorpusReader:
     """
 
     def __init__(self, path: str | os.PathLike[str], max_line_bytes: int, *, skip_bad: bool = False) -> None:
-        self.source = os.fspath(path)
         self.skipped = 0
         self._skip_bad = skip_bad
         self._problems: list[str] = []
-        self._lines = _open_source(self.source, max_line_bytes)
+        self._lines = _open_source(os.fspath(path), max_line_bytes)
+        self.source = self._lines.source
         try:
             self.manifest = self._read_manifest()
         except BaseException:
@@ -78,7 +81,9 @@ class CorpusReader:
         return self._lines.where
 
     def place(self, number: int) -> str:
-        """Where the item with this `line` is: "on line 3", "in row 3"."""
+        """Where the item with this `line` is: "on line 3", "in row 3", "in part-2.parquet:row 3"."""
+        if isinstance(self.source, ShardedSource):
+            return f"in {self.source.place(number)}"
         return f"{'in row' if self.source.endswith('.parquet') else 'on line'} {number}"
 
     def close(self) -> None:
@@ -137,6 +142,8 @@ def open_corpus(
 ) -> CorpusReader:
     """Open a corpus (`.jsonl`, `.jsonl.gz` or `.parquet`) for streaming. Memory is bounded by the longest line.
 
+    A folder, or a pattern such as `shards/*.parquet`, is read as one corpus: its Parquet files by name, one open at a time.
+
     `skip_bad` leaves out and counts invalid lines (`CorpusReader.skipped`). Raises CorpusError if the file, or a line
     while iterating, cannot be read; MissingExtra for Parquet without pyarrow.
     """
@@ -162,6 +169,10 @@ def read_corpus(
 
 
 def _open_source(path: str, max_line_bytes: int) -> _Source:
+    if is_sharded(path):
+        from cascade.corpora.shards.reading import ShardRows  # noqa: PLC0415 - an extra
+
+        return ShardRows(path, max_line_bytes)
     if not path.endswith(".parquet"):
         return Lines(path, max_line_bytes)
     from cascade.corpora.parquet import Rows  # noqa: PLC0415 - an extra

@@ -44,15 +44,18 @@ class Split:
         """The half an item belongs to."""
         if item.split is not None:
             return item.split
-        return "tune" if _position(item, self.seed) < self.tune else "certify"
+        return "tune" if self.tunes(*group_key(item)) else "certify"
+
+    def tunes(self, kind: str, key: str) -> bool:
+        """Whether the items of a group without a `split` of their own are for tuning. `kind` and `key`: see `group_key`."""
+        return _position(kind, key, self.seed) < self.tune
 
     def only(self, part: Part, items: Iterable[Item]) -> Iterator[Item]:
         """The items of one half, or all of them."""
         return iter(items) if part == "all" else (item for item in items if self.part_of(item) == part)
 
 
-def _position(item: Item, seed: int) -> float:
-    """A number in 0..1 that depends on the seed and the item's group alone."""
-    kind, key = group_key(item)
+def _position(kind: str, key: str, seed: int) -> float:
+    """A number in 0..1 that depends on the seed and the group alone."""
     text = f"{seed}\0{kind}\0{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2.0**64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from cascade.ledger.records import MISSED_SLOT, NO_SLOT, REVIEW_BY
@@ -92,6 +92,8 @@ class PeriodSums:
     traffic: tuple[TrafficRow, ...] = ()
     slots: tuple[TrafficRow, ...] = ()
     missed: tuple[TrafficRow, ...] = ()
+    totals: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
+    """Kept by `tallies.totals`, by dimension."""
 
     @classmethod
     def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> PeriodSums:

@@ -152,7 +152,10 @@ _TRAFFIC: Final[Mapping[str, Callable[[TrafficRow], str]]] = {
 
 
 def totals(sums: PeriodSums, by: By | str) -> Totals:
-    """The totals by one dimension ("": everything together)."""
+    """The totals by one dimension ("": everything together). They are added up once."""
+    held: Totals | None = sums.totals.get(by)
+    if held is not None:
+        return held
     found: dict[str, Tally] = {}
     name_of = _SPEND[by]
     for row in sums.spend:
@@ -170,6 +173,7 @@ def totals(sums: PeriodSums, by: By | str) -> Totals:
             if tally is None:
                 tally = found[name] = Tally()
             tally.add_traffic(row)
+    sums.totals[by] = found
     return found
 
 

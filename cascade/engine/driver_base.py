@@ -19,6 +19,7 @@ from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook
 from cascade.providers import AsyncProviders, Providers
+from cascade.state import State
 
 __all__ = ["DriverBase"]
 
@@ -59,6 +60,11 @@ class DriverBase(Generic[_Calling]):
 
     def _start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         return with_cache(self._runtime, self._runtime.start(arguments, request, arm), arguments, self._endpoint)
+
+    @property
+    def state(self) -> State:
+        """What its requests share, and those of every process with the same state: for those who watch."""
+        return self._runtime.state
 
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""

@@ -31,6 +31,7 @@ from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
+from cascade.engine.marking import Marking
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
 from cascade.engine.prompt_marks import PromptIntervals
@@ -53,6 +54,7 @@ from cascade.state.opening import open_state
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
 
 _ON_LADDER = frozenset({"cascade", "executor", *PLAN_ARMS})  # whose calls are of rungs of the ladder
+_MARKS_S = 2.0  # `close` waits so long for the marks
 _MAX_LOGGED = 1024  # log keys kept: a caller who names a task per customer must not fill the memory
 _warned_uncertified: set[str] = set()  # policies, once per process
 
@@ -132,7 +134,6 @@ class Runtime:
         self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
-        self.notices = Notices(self.policy)
         has_ledger = self.policy.ledger.enabled and options.ledger != "off"
         address = None if options.ledger is None else str(options.ledger)
         self._writer = open_ledger(address, self.policy.ledger) if has_ledger else None
@@ -141,7 +142,10 @@ class Runtime:
         if self._writer is not None:
             self.hooks = (LedgerHook(self._writer, self.policy.ledger), *self.hooks)
         seed = spent_lookup(address) if has_ledger else None
-        self.state = open_state(options.state, self.policy, self.plan.escalation, options.clock, seed=seed)
+        self._marking = Marking(self.policy, address, options.wall) if has_ledger else None
+        told, noticed = (self._marking.changed, self._marking.noticed) if self._marking is not None else (None, None)
+        self.notices = Notices(self.policy, noticed)
+        self.state = open_state(options.state, self.policy, self.plan.escalation, options.clock, seed=seed, told=told)
         self.ratchet: RatchetInForce | None = None
         if has_ledger and self.policy.audit is not None and self.policy.audit.on_alarm == "ratchet":
             tables, name = AuditTables(address, seconds=2.0), self.policy.name
@@ -281,6 +285,8 @@ class Runtime:
             self.cache.close()
         if self._writer is not None:
             self._writer.flush()
+        if self._marking is not None:
+            self._marking.close(_MARKS_S)
 
     def log_shadow_failure(self, error: BaseException) -> None:
         """Log that a shadow request failed; once per type of error."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from cascade.gateway.answers import AnswerEndpoint
 from cascade.gateway.counting import CountTokensEndpoint
+from cascade.gateway.dashboard import DashboardEndpoint, gateway_dashboard
 from cascade.gateway.dispatch import MessagesEndpoint
 from cascade.gateway.feedback import FeedbackEndpoint
 from cascade.gateway.health import HealthEndpoint, MetricsEndpoint
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_app"]
 
+_NOT_SERVED = "this path is not served (of the API's paths it serves POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models)"
+
 
 def make_app(hub: Hub) -> Starlette:
     """The application that serves a hub. Who made the hub closes it."""
@@ -36,6 +39,7 @@ def make_app(hub: Hub) -> Starlette:
     def route(path: str, endpoint: Any, method: str) -> Route:
         return Route(path, endpoint, methods=[method])
 
+    pages = DashboardEndpoint(lambda: gateway_dashboard(hub), _NOT_SERVED)
     app = Starlette(
         routes=[
             route("/v1/messages", MessagesEndpoint(hub), "POST"),
@@ -47,6 +51,7 @@ def make_app(hub: Hub) -> Starlette:
             route("/healthz", HealthEndpoint(hub), "GET"),
             route("/metrics", MetricsEndpoint(hub), "GET"),
             route("/openapi.json", OpenApiEndpoint(), "GET"),
+            *([Route("/", pages), Mount("/dashboard", pages)] if hub.settings.dashboard else []),
         ],
         middleware=[
             Middleware(ProblemsMiddleware),
@@ -68,5 +73,4 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         raise Problem(
             405, f"{request.method} is not served here ({allowed} is)", headers=[(b"allow", allowed.encode())]
         )
-    served = "POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models"
-    raise Problem(error.status_code, f"this path is not served (of the API's paths it serves {served})")
+    raise Problem(error.status_code, _NOT_SERVED)

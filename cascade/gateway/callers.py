@@ -22,6 +22,8 @@ class Connection(Protocol):
 
     on_lost: Callable[[], None] | None
     """Called when the connection is lost, if it is set."""
+    on_shutdown: Callable[[], None] | None
+    """Called when the server is about to end, if it is set: for a response that has no end of its own."""
 
     @property
     def is_lost(self) -> bool:

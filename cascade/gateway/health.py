@@ -87,11 +87,12 @@ class MetricsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer one request."""
-        if self._hub.metrics is None:
+        if self._hub.registry is None:
             raise Problem(404, "metrics need an optional dependency (pip install 'cascade-ladder[prometheus]')")
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
 
-        registry: Any = self._hub.metrics
+        await self._hub.watching.refresh()
+        registry: Any = self._hub.registry
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 

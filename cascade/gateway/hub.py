@@ -19,6 +19,7 @@ from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.policies import Policies, check_forwarded
 from cascade.gateway.relay import Relay
 from cascade.gateway.settings import GatewaySettings
+from cascade.gateway.watching import Watching
 from cascade.hooks import Hook
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.opening import spent_lookup
@@ -43,7 +44,7 @@ class Clocks:
 class Hub:
     """The gateway's parts. `running`: requests that are being answered; `idle` is set while there are none.
 
-    `state`: the gateway's own, beside those of its policies.
+    `state`: the gateway's own, beside those of its policies. `registry`, `metrics`: None where the extra `prometheus` is not installed.
     """
 
     settings: GatewaySettings
@@ -57,12 +58,15 @@ class Hub:
     budgets: KeyBudgets
     answers: Answers
     arms: Arms
-    metrics: Any
+    registry: Any
+    metrics: Prometheus | None
     clocks: Clocks = field(default_factory=Clocks)
     running: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    watching: Watching = field(init=False)
 
     def __post_init__(self) -> None:
+        self.watching = Watching(self)
         self.idle.set()
 
     def enter(self) -> None:
@@ -94,7 +98,8 @@ class Hub:
         tables = GatewayTables(address)
         keys = KeyRing(tables, clocks.wall)
         keys.read()
-        metrics, hooks = _metrics()
+        registry, metrics = _metrics()
+        hooks: tuple[Hook, ...] = () if metrics is None else (metrics,)
         arms = Arms()
 
         def make(policy: Policy) -> AsyncCascade:
@@ -117,7 +122,20 @@ class Hub:
         budgets = KeyBudgets(state, clocks.wall)
         answers = Answers(state, clocks.clock)
         return cls(
-            settings, upstream, policies, recorder, relay, state, tables, keys, budgets, answers, arms, metrics, clocks
+            settings,
+            upstream,
+            policies,
+            recorder,
+            relay,
+            state,
+            tables,
+            keys,
+            budgets,
+            answers,
+            arms,
+            registry,
+            metrics,
+            clocks,
         )
 
     @property
@@ -145,11 +163,11 @@ class Hub:
         await asyncio.to_thread(self.recorder.flush)
 
 
-def _metrics() -> tuple[Any, tuple[Hook, ...]]:
+def _metrics() -> tuple[Any, Prometheus | None]:
     """A registry of Prometheus and the hook that counts in it; neither where the extra is not installed."""
     try:
         from prometheus_client import CollectorRegistry  # noqa: PLC0415 - an extra
     except ImportError:
-        return None, ()
+        return None, None
     registry = CollectorRegistry()
-    return registry, (Prometheus(registry),)
+    return registry, Prometheus(registry)

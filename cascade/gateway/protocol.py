@@ -38,6 +38,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.limits = config.limits
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
+        self.on_shutdown: Callable[[], None] | None = None
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -55,6 +56,12 @@ class GatewayProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+
+    def shutdown(self) -> None:
+        """The server ends: what has no end of its own is told."""
+        super().shutdown()
+        if self.on_shutdown is not None:
+            self.on_shutdown()
 
     @property
     def is_full(self) -> bool:

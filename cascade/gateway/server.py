@@ -33,7 +33,7 @@ from cascade.logs import log_event
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["GatewayServer", "bind", "check_settings", "run_gateway", "worker_app"]
+__all__ = ["GatewayServer", "bind", "check_settings", "run_gateway", "server_config", "worker_app"]
 
 _SETTINGS = "CASCADE_GATEWAY_SETTINGS"
 _CANCEL_S = 5.0
@@ -92,7 +92,10 @@ def bind(settings: GatewaySettings) -> socket.socket:
 @asynccontextmanager
 async def _open_app(settings: GatewaySettings, clocks: Clocks | None) -> AsyncGenerator[tuple[Starlette, Hub]]:
     hub = await Hub.open(settings, clocks)
-    watching = (asyncio.create_task(hub.policies.watch(settings.reload_s)), asyncio.create_task(hub.watch_keys()))
+    watching = [
+        asyncio.create_task(one)
+        for one in (hub.policies.watch(settings.reload_s), hub.watch_keys(), hub.watching.watch())
+    ]
     try:
         yield make_app(hub), hub
     finally:
@@ -114,7 +117,8 @@ def _collect_rarely() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def _config(app: Any, settings: GatewaySettings, **options: Any) -> uvicorn.Config:
+def server_config(app: Any, settings: GatewaySettings, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves an application of ours."""
     return GatewayConfig(
         app,
         settings.limits,
@@ -145,7 +149,7 @@ async def serve(
     `ready` gets the server, `models` the names of the models that climb, once everything is loaded.
     """
     async with _open_app(settings, clocks) as (app, hub):
-        server = GatewayServer(_config(app, settings, lifespan="off"))
+        server = GatewayServer(server_config(app, settings, lifespan="off"))
         if models is not None:
             models(hub.policies.models)
         if ready is not None:
@@ -159,7 +163,7 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
     `ready` gets the names of the models that climb, once everything is loaded.
     """
     if settings.workers == 1:
-        loop_factory = _config(None, settings).get_loop_factory()
+        loop_factory = server_config(None, settings).get_loop_factory()
 
         def loaded(models: tuple[str, ...]) -> None:
             _collect_rarely()
@@ -186,7 +190,7 @@ async def _try_out(settings: GatewaySettings) -> tuple[str, ...]:
 
 
 def _run_workers(settings: GatewaySettings, listening: socket.socket) -> None:
-    config = _config(
+    config = server_config(
         "cascade.gateway.server:worker_app", settings, factory=True, lifespan="on", workers=settings.workers
     )
     workers = Multiprocess(config, sockets=[listening])

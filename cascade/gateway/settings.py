@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """What `cascade serve` is started with. `ping_s`: seconds between two pings while a stream has nothing to say."""
+    """What `cascade serve` is started with. `ping_s`: seconds between two pings while a stream has nothing to say. `dashboard`: whether its pages are served."""
 
     policies: tuple[str, ...] = ("default",)
     routes: tuple[Route, ...] = ()
@@ -70,6 +70,7 @@ class GatewaySettings:
     state: str | None = None
     ping_s: float = 5.0
     reload_s: float = 1.0
+    dashboard: bool = True
     limits: Limits = field(default_factory=Limits)
 
     def to_dict(self) -> dict[str, Any]:

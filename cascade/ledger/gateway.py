@@ -1,7 +1,6 @@
 """What a gateway keeps beside the ledger's entries: its keys, and what callers said of answers. In the ledger's database.
 
-Small tables, read and written whole rows at a time, by commands and by a gateway's background thread. Each call opens a
-connection of its own. Every method raises LedgerDown if it fails.
+Small tables, read and written whole rows at a time, by commands and by a gateway's background thread. Every method raises LedgerDown if it fails.
 """
 
 from __future__ import annotations

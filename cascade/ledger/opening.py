@@ -1,7 +1,7 @@
 """The ledger's address, and its writer: one per process, address and durability, shared by all drivers.
 
 An address is the path of an SQLite file, or `postgresql://…`. The default is `CASCADE_LEDGER`, else `ledger.db` in
-`home.home()`. Nothing is opened before the first entry. Writers are closed at exit and not with a driver, because another driver
+`home.home()`. `CASCADE_LEDGER_REPLICA` may name a read replica of it. Nothing is opened before the first entry. Writers are closed at exit and not with a driver, because another driver
 may follow; an idle writer costs nothing.
 """
 
@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cascade.core.errors import ConfigurationError
@@ -20,17 +21,20 @@ from cascade.home import home
 from cascade.ledger.postgres.connection import display_address as postgres_address
 from cascade.ledger.postgres.connection import require
 from cascade.ledger.spent import SpentLookup
-from cascade.ledger.stores import Reader, Store
+from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.writing.writer import Writer
+from cascade.logs import log_event
 from cascade.state import Seed
 
 __all__ = [
     "address_of",
+    "backlog",
     "display_address",
     "flush_writers",
     "is_postgres",
     "open_ledger",
     "open_reader",
+    "replica_of",
     "spent_lookup",
 ]
 
@@ -124,19 +128,49 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     return connect
 
 
-def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float | None = None) -> Reader:
+def open_reader(
+    address: str | os.PathLike[str] | None = None, *, seconds: float | None = None, from_replica: bool = False
+) -> Reader:
     """A reader of the ledger at this address. Raises LedgerDown if there is none, or it cannot be read.
 
-    `seconds`: the time limit of a query to a server.
+    `seconds`: the time limit of a query to a server. `from_replica`: what is a little old will do: the default ledger is read from the replica that
+    `CASCADE_LEDGER_REPLICA` names, if it does; while that cannot be read, which is logged, from the ledger itself.
+    Raises ConfigurationError if an address is invalid.
     """
     where = address_of(address)
+    replica = replica_of(where) if from_replica else None
     if is_postgres(where):
         from cascade.ledger.postgres.store import PostgresReader  # noqa: PLC0415 - an extra
 
-        return PostgresReader(where) if seconds is None else PostgresReader(where, seconds=seconds)
+        limit: dict[str, Any] = {} if seconds is None else {"seconds": seconds}
+        if replica is not None:
+            try:
+                return PostgresReader(replica, **limit, is_replica=True)
+            except LedgerDown as down:
+                hint = "the ledger itself is read; start the replica, or unset CASCADE_LEDGER_REPLICA"
+                log_event(
+                    "warning", "ledger_replica_down", ledger=display_address(replica), problem=str(down), hint=hint
+                )
+        return PostgresReader(where, **limit)
     from cascade.ledger.sqlite.store import SqliteReader  # noqa: PLC0415 - not needed for writing
 
     return SqliteReader(Path(where))
+
+
+def replica_of(where: str) -> str | None:
+    """The address of the replica to read instead of the ledger at this address; None if there is none, or it is not the default ledger.
+
+    Raises ConfigurationError if `CASCADE_LEDGER_REPLICA` cannot be one.
+    """
+    named = os.environ.get("CASCADE_LEDGER_REPLICA")
+    if not named or where != address_of():
+        return None
+    if not is_postgres(where) or not is_postgres(named):
+        raise ConfigurationError(
+            f"CASCADE_LEDGER_REPLICA: {display_address(named)} is no replica of the ledger at {display_address(where)}"
+            " (both must be postgresql://…; else unset it)"
+        )
+    return address_of(named)
 
 
 def spent_lookup(address: str | os.PathLike[str] | None = None) -> Seed:
@@ -159,6 +193,12 @@ def flush_writers(address: str | os.PathLike[str] | None = None) -> None:
     """Write what this process has for the ledger at this address; it waits at most 2 s for each of its two writers."""
     for writer in _writers_at(address_of(address)):
         writer.flush()
+
+
+def backlog(address: str | os.PathLike[str] | None = None) -> tuple[int, int]:
+    """Of this process's entries for the ledger at this address: how many wait to be written, and how many were dropped so far."""
+    writers = _writers_at(address_of(address))
+    return sum(one.waiting for one in writers), sum(one.dropped for one in writers)
 
 
 def _writers_at(where: str) -> list[Writer]:

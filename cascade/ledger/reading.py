@@ -13,13 +13,13 @@ __all__ = ["address_of", "display_address", "open_reader", "reading"]
 
 
 @contextmanager
-def reading(address: str | None) -> Generator[Reader]:
-    """A reader of the ledger at this address (`opening`), closed at the end.
+def reading(address: str | None, *, from_replica: bool = False) -> Generator[Reader]:
+    """A reader of the ledger at this address (`opening`), closed at the end. `from_replica`: as for `open_reader`.
 
     Raises LedgerError for every database error, MissingExtra if Postgres is named and its driver is not installed.
     """
     try:
-        reader = open_reader(address)
+        reader = open_reader(address, from_replica=from_replica)
         try:
             yield reader
         finally:

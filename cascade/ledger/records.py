@@ -12,6 +12,7 @@ itself is stored separately (`content`) and can be removed without breaking the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "MISSED_SLOT",
     "NO_SLOT",
     "REVIEW_BY",
+    "Anchor",
     "AuditRow",
     "Batch",
     "Content",
@@ -262,6 +264,21 @@ class Entry:
     request: str
     body: bytes
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What `ledger prune` left of a writer's chain: `entries` of them are gone, the last of them `seq`, which had this digest.
+
+    `ends`: they were older than this (Unix seconds). `kept`: older entries than `seq` that were left, each with the digest of the one before
+    it (empty: there was none).
+    """
+
+    seq: int
+    digest: bytes
+    entries: int
+    ends: float
+    kept: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Small tables in the ledger's database, beside its entries: each call is one transaction on a connection of its own."""
+"""Small tables in the ledger's database, beside its entries: each call is one transaction, in Postgres on a connection of the process's pool."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SmallTables:
         from cascade.ledger.postgres.connection import Session, transaction  # noqa: PLC0415 - an extra
 
         session = Session(self._address, seconds=self._seconds)
-        connection = session.connect()
+        connection = session.borrow()
         try:
             if not self._is_ready:
                 session.migrate(connection, make=make)
@@ -89,4 +89,4 @@ class SmallTables:
                 session.begin(connection)
                 yield lambda question, values={}: connection.execute(re.sub(r":(\w+)", r"%(\1)s", question), values)
         finally:
-            connection.close()
+            session.give_back(connection)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
-from cascade.ledger.records import Batch, Content, Entry
+from cascade.ledger.records import Anchor, Batch, Content, Entry
 
-__all__ = ["CANNOT_BE_GRADED", "FORGET", "Filter", "LedgerDown", "NoLedger", "Reader", "Store"]
+__all__ = [
+    "ANCHORS", "CANNOT_BE_GRADED", "FORGET", "KEPT_ENTRIES", "Filter", "LedgerDown", "NoLedger", "Reader", "Store",
+]  # fmt: skip
 
 Filter = Mapping[str, str]
 """Names and values of the caller's metadata that must all match; `request` matches the request's id."""
@@ -20,6 +22,9 @@ FORGET = (
 """Remove the texts that are not in `contents`; each wants a condition on `request` or `at`."""
 CANNOT_BE_GRADED = "UPDATE audit_samples SET has_content = 0 WHERE has_content = 1 AND"
 """What is left to do where texts were removed."""
+
+ANCHORS = "SELECT w.name, a.seq, a.digest, a.entries, a.ends FROM anchors a JOIN writers w ON w.id = a.writer"
+KEPT_ENTRIES = "SELECT w.name, k.seq, k.previous FROM anchored k JOIN writers w ON w.id = k.writer"
 
 
 class LedgerDown(Exception):
@@ -58,6 +63,15 @@ class Reader(Protocol):
         """The ledger's address, without a password."""
         ...
 
+    @property
+    def is_replica(self) -> bool:
+        """Whether it reads a replica of the ledger, which may be a little behind."""
+        ...
+
+    def behind(self) -> float | None:
+        """How many seconds what it reads is behind; 0 if it is no replica; None if that cannot be known."""
+        ...
+
     def snapshot(self) -> AbstractContextManager[None]:
         """All reads inside see the same moment, whatever writers add meanwhile."""
         ...
@@ -68,6 +82,10 @@ class Reader(Protocol):
 
     def chain(self, writer: str) -> Iterator[Entry]:
         """One writer's entries by seq."""
+        ...
+
+    def anchors(self) -> Mapping[str, Anchor]:
+        """Where the chains begin that `ledger prune` has shortened, by writer."""
         ...
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
@@ -104,6 +122,10 @@ class Reader(Protocol):
         (day, policy, task, workflow, arm, rung, slot, requests, answers, resolved, escalated, cost, cost squared, estimate, estimated).
         Rows with NO_SLOT count every request once; rows with a slot count some of them again (`records.TrafficKey`).
         """
+        ...
+
+    def select(self, question: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query in words that both databases understand. Its values are named `:name`; nothing else in it has a colon."""
         ...
 
     def spent(

@@ -6,6 +6,7 @@ first of the two that exists is searched, so an unrelated `policies/` beside an 
 
 from __future__ import annotations
 
+from glob import has_magic
 from pathlib import Path
 from typing import Literal
 
@@ -36,9 +37,12 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 
 def find_corpus(path: str | Path) -> Path:
-    """The path itself if it exists, else the shipped corpus of that name. Raises CorpusError for an unknown bare name."""
+    """The path itself if it exists, or is a pattern of shards, else the shipped corpus of that name.
+
+    Raises CorpusError for an unknown bare name.
+    """
     path = Path(path)
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if path.exists() or path.suffix or len(path.parts) > 1 or has_magic(str(path)):
         return path
     if (found := shipped("corpora", str(path))) is None:
         known = names("corpora")

@@ -17,6 +17,7 @@ from cascade.core.scoring import Facts, scored
 from cascade.core.trail import Verdict
 from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
+from cascade.corpora.sources import place_of
 from cascade.corpora.splits import group_key
 from cascade.replay.arrays import ColumnBuilder, np
 from cascade.replay.cold import climbs_cold, cold_tokens, recorded_prefix
@@ -41,7 +42,7 @@ from cascade.replay.sampled import VotesBuilder, stuck_at, verdict_at
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Ints
 
-__all__ = ["OnBadItem", "group_codes", "read_columns"]
+__all__ = ["OnBadItem", "checksum_of", "group_codes", "read_columns"]
 
 _HINT = "record it, or leave the item out (--skip-bad does)"
 
@@ -132,7 +133,7 @@ class _ItemValidator:
                 elif reply.score is None:
                     self._reject(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
                 elif not (reply.cost_usd is not None if mapping.cost_of == "recorded" else reply.can_be_priced):
-                    self._on_bad_item(missing_cost(mapping, index, item.id, f"{self._source}:{item.line}"))
+                    self._on_bad_item(missing_cost(mapping, index, item.id, place_of(self._source, item.line)))
                 else:
                     continue
                 return False
@@ -154,7 +155,7 @@ class _ItemValidator:
         return True
 
     def _reject(self, item: Item, problem: str, hint: str) -> None:
-        self._on_bad_item(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, hint=hint))
+        self._on_bad_item(CorpusError(problem, where=place_of(self._source, item.line), item=item.id, hint=hint))
 
 
 class _ColumnsBuilder:
@@ -171,7 +172,7 @@ class _ColumnsBuilder:
         keys = [group_key(item) for item in items]
         # Hashes of texts differ between runs, but they are only compared with each other. A checksum is the same in every run.
         self._keys.add(list(map(hash, keys)))
-        self._order.add(list(map(_checksum, keys)))
+        self._order.add(list(map(checksum_of, keys)))
         self._lines.add([item.line for item in items])
         self._at.add([item.at for item in items])
         for rung, builder in self._rungs.items():
@@ -343,10 +344,10 @@ def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
 def group_codes(items: Sequence[Item]) -> Codes:
     """(N,): the number of each item's group, as `Columns.group` has it for a corpus of these items."""
     keys = [group_key(item) for item in items]
-    return _numbered(np.array(list(map(hash, keys)), np.int64), np.array(list(map(_checksum, keys)), np.int64))
+    return _numbered(np.array(list(map(hash, keys)), np.int64), np.array(list(map(checksum_of, keys)), np.int64))
 
 
-def _checksum(key: tuple[str, str]) -> int:
+def checksum_of(key: tuple[str, str]) -> int:
     """63 bits of two checksums of a group's name, the same in every run and far quicker than a hash function."""
     name = key[1].encode("utf-8", "surrogatepass")
     return crc32(name) << 31 | adler32(name) >> 1

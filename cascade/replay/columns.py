@@ -15,6 +15,7 @@ from cascade.core.errors import CorpusError
 from cascade.core.policy.samples import Same
 from cascade.core.trail import VerdictKind
 from cascade.corpora.items import Manifest
+from cascade.corpora.sources import place_of
 from cascade.replay.closing import CostOf
 from cascade.replay.reviews import ReviewColumns
 from cascade.replay.votes import SampleColumns, VotedColumns
@@ -159,7 +160,7 @@ class Columns:
 
     def error(self, row: int, problem: str, hint: str = "") -> CorpusError:
         """A CorpusError that names the item at `row`."""
-        return CorpusError(problem, where=f"{self.source}:{self.line[row]}", item=self.ids[row], hint=hint)
+        return CorpusError(problem, where=place_of(self.source, int(self.line[row])), item=self.ids[row], hint=hint)
 
 
 def missing_cost(mapping: PolicyMapping, index: int, item: str, where: str, *, closed: bool = False) -> CorpusError:

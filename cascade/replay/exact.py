@@ -14,6 +14,7 @@ from cascade.core.storm import Change, Guard
 from cascade.core.trail import Step
 from cascade.core.triage import triage_name
 from cascade.corpora.items import Item, RecordedReply
+from cascade.corpora.sources import place_of
 from cascade.replay.arrays import np
 from cascade.replay.columns import PolicyMapping, missing_cost
 from cascade.replay.driver import OnChange, replay_item
@@ -87,7 +88,7 @@ class ExactRun:
             )
         except CorpusError as problem:  # an item does not know its file
             raise CorpusError(
-                problem.problem, where=f"{self._source}:{item.line}", item=problem.item, hint=problem.hint
+                problem.problem, where=place_of(self._source, item.line), item=problem.item, hint=problem.hint
             ) from None
         for step in answer.steps:
             if step.samples:
@@ -96,7 +97,7 @@ class ExactRun:
             reply = item.reply(mapping.rungs[step.index])
             has_cost = self._has_cost(reply)
             if not has_cost or (step.verdict.closed and not reply.can_be_priced):
-                raise missing_cost(mapping, step.index, item.id, f"{self._source}:{item.line}", closed=has_cost)
+                raise missing_cost(mapping, step.index, item.id, place_of(self._source, item.line), closed=has_cost)
         return _encode(answer.steps, answer.rung, answer.degraded or answer.abstained, mapping)
 
     def _has_cost(self, reply: RecordedReply) -> bool:
@@ -110,7 +111,7 @@ class ExactRun:
         for number, place in enumerate(places_of([one.variant for one in every], wanted, triage_name(policy))):
             if not self._has_cost(every[place or 0]):
                 problem = f"sample {number + 1} of rung {rung!r} (variant {wanted[number]}) has no cost"
-                where = f"{self._source}:{item.line}"
+                where = place_of(self._source, item.line)
                 raise CorpusError(problem, where=where, item=item.id, hint="record it, or ask for fewer samples")
 
 

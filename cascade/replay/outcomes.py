@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from cascade.core.storm import Change
 from cascade.core.trail import NATURAL, Degraded, Reason
@@ -12,6 +12,7 @@ from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns
 from cascade.replay.figures import Figures, Single
 from cascade.replay.reviews import NOT_REVIEWED, REJECTED, UNUSABLE, Reviews, gates_at
+from cascade.replay.sums import exact_mean, exact_sum, on_grid, sums_by
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Floats, Int8s, Ints
@@ -29,6 +30,7 @@ __all__ = [
     "scores_of",
     "singles_of",
     "tally",
+    "task_figures",
     "total",
 ]
 
@@ -116,20 +118,27 @@ def tally(
     cell += scores < columns.manifest.right_at
     counts = np.bincount(cell, minlength=tasks * (rungs + 1) * rungs * 2).reshape(tasks, rungs + 1, rungs, 2)
     degraded = np.bincount(task[(outcomes.stopped != 0) & (outcomes.shipped != NO_RUNG)], minlength=tasks)
-    sums = np.bincount(task, weights=scores, minlength=tasks)
+    present = np.flatnonzero(np.bincount(task, minlength=tasks))
+    sums: Any = np.zeros((2, tasks), object)
+    sums[:, present] = sums_by(mapped.task, *on_grid(scores))[1]
     costs = np.bincount(task, weights=outcomes.cost, minlength=tasks)  # exact: integers far below 2**53
     escalated = np.zeros((rungs, tasks, len(REASONS)), np.int64)  # the top rung never escalates
     for index, reasons in enumerate(outcomes.reasons):
         cells = np.bincount(task * len(REASONS) + reasons, minlength=tasks * len(REASONS))
         escalated[index] = cells.reshape(tasks, len(REASONS))
     return {
-        name: _figures(mapped, counts[n], escalated[:, n], (float(sums[n]), int(costs[n]), int(degraded[n])))
+        name: task_figures(
+            mapped, counts[n], escalated[:, n], (int(sums[0, n]), int(sums[1, n]), int(costs[n]), int(degraded[n]))
+        )
         for n, name in enumerate(mapped.tasks)
     }
 
 
-def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[float, int, int]) -> Figures:
-    """The figures of one task from its counts (shipped + 1, last asked, wrong), reasons by rung, and sums."""
+def task_figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[int, int, int, int]) -> Figures:
+    """The figures of one task from its counts (shipped + 1, last asked, wrong), reasons by rung, and sums.
+
+    `sums`: of the scores, as two integers (`replay.sums`); of nano-USD; and how many were degraded.
+    """
     names = mapped.mapping.names
     n, top = int(counts.sum()), len(names) - 1
     by_rung, by_last = counts.sum((1, 2)), counts.sum((0, 2))
@@ -137,8 +146,8 @@ def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[f
     reasons = {reason: int(escalated[:, code].sum()) for code, reason in enumerate(REASONS) if code}
     return Figures(
         items=n,
-        quality=sums[0] / n if n else 0.0,
-        cost=sums[1],
+        quality=exact_mean(sums[0], sums[1], n),
+        cost=sums[2],
         shipped={name: int(by_rung[i + 1]) for i, name in enumerate(names)},
         reached={name: int(by_last[i:].sum()) for i, name in enumerate(names)},
         escalations={name: int(escalated[i, 1:].sum()) for i, name in enumerate(names)},
@@ -146,7 +155,7 @@ def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[f
         reasons={reason: count for reason, count in sorted(reasons.items(), key=lambda one: -one[1]) if count},
         false_confident=int(counts[1 : top + 1, :, 1].sum()),
         wrong=int(counts[:, :, 1].sum()) + int(counts[0, :, 0].sum()),
-        degraded=sums[2],
+        degraded=sums[3],
         abstained=int(by_rung[0]),
         singles={},
     )
@@ -188,10 +197,12 @@ def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:
     singles: dict[str, Single] = {}
     for name, (rung, cost) in by_name.items():
         replies = columns.rungs[rung]
-        total = float(replies.score.sum())
-        if len(columns) and total == total and (cost != NO_COST).all() and (replies.answer != MISSING).all():  # noqa: PLR0124
+        known = not np.isnan(replies.score).any() and (cost != NO_COST).all() and (replies.answer != MISSING).all()
+        if len(columns) and known:
             wrong = int(np.count_nonzero(replies.score < right_at))
-            singles[name] = Single(total / len(columns), int(cost.sum()), wrong, rung)
+            high, low = on_grid(replies.score)
+            quality = exact_mean(exact_sum(high), exact_sum(low), len(columns))
+            singles[name] = Single(quality, int(cost.sum()), wrong, rung)
     return singles
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import CorpusError
+from cascade.corpora.sources import place_of
 from cascade.replay.arrays import np
 from cascade.replay.columns import (
     DECLINED,
@@ -235,11 +236,11 @@ class Rule:
         return self.columns.error(row, no_review_cost(mapping.rungs[index], mapping.cost_of), REVIEW_HINT)
 
     def _unpriced(self, index: int, row: int) -> CorpusError:
-        where = f"{self.columns.source}:{self.columns.line[row]}"
+        where = place_of(self.columns.source, int(self.columns.line[row]))
         return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where)
 
     def _unpriced_closed(self, index: int, row: int) -> CorpusError:
-        where = f"{self.columns.source}:{self.columns.line[row]}"
+        where = place_of(self.columns.source, int(self.columns.line[row]))
         return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where, closed=True)
 
 

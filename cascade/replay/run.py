@@ -20,7 +20,7 @@ from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
-from cascade.replay.arrays import Bools, np
+from cascade.replay.arrays import Bools, Codes, Ints, np
 from cascade.replay.building import read_columns
 from cascade.replay.cold import cold_notes
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
@@ -28,7 +28,7 @@ from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures
-from cascade.replay.intervals import Interval, interval_of
+from cascade.replay.intervals import GroupSums, Interval, interval_of_scores
 from cascade.replay.mapping import (
     OWN_LADDER,
     Override,
@@ -51,12 +51,24 @@ from cascade.replay.outcomes import (
     total,
 )
 from cascade.replay.reviews import Reviews
+from cascade.replay.rule import ALL
 from cascade.replay.samples import SamplesOverride, recorded_cycles, samples_fields, samples_from
+from cascade.replay.sums import on_grid, sums_by
 from cascade.replay.vectorised import evaluate
 
-__all__ = ["Replay", "ReplayOptions", "replay_corpus"]
+__all__ = [
+    "MOST_BESIDE",
+    "Replay",
+    "ReplayOptions",
+    "notes_of",
+    "refuse_unknown_tasks",
+    "replay_corpus",
+    "storms_of",
+    "warnings_of",
+]
 
-_MOST_BESIDE = 10_000  # above this no bootstrap for single models: two intervals each would take longer than the replay
+MOST_BESIDE = 10_000
+"""Items; above this no bootstrap for single models: two intervals each would take longer than the replay."""
 
 Progress = Callable[[int, int | None], object]
 """Called with the number of items read so far, and the number in the manifest (None: not given)."""
@@ -168,22 +180,25 @@ def _replay(
     columns: Columns, runs: list[tuple[MappedColumns, Outcomes]], options: ReplayOptions, reader: CorpusReader
 ) -> Replay:
     mapped, outcomes = runs[0]
-    _refuse_unknown_tasks(mapped, options, reader.source)
+    refuse_unknown_tasks(mapped, options, reader.source)
     scores = scores_of(columns, mapped, outcomes)
     tasks = tally(columns, mapped, outcomes, scores)
-    intervals = {"": interval_of(scores, columns.group)}
-    for code, task in enumerate(mapped.tasks if len(mapped.tasks) > 1 else ()):
-        rows = np.flatnonzero(mapped.task == code)
-        intervals[task] = interval_of(scores[rows], columns.group[rows])
-    if len(mapped.tasks) == 1:
-        intervals[mapped.tasks[0]] = intervals[""]
+    rows = [np.flatnonzero(mapped.task == code) for code in range(len(mapped.tasks))] if len(mapped.tasks) > 1 else []
+    grid = on_grid(scores)
+    sums = _sums_of(grid, columns.group)
+    intervals = {"": interval_of_scores(sums)}
+    for task, own in zip(mapped.tasks, rows or [ALL], strict=True):
+        intervals[task] = (
+            interval_of_scores(_sums_of((grid[0][own], grid[1][own]), columns.group[own])) if rows else intervals[""]
+        )
     figures = total(tasks, singles_of(columns, mapped))
+    silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
     beside: dict[str, tuple[Interval | None, Difference]] = {}
     for name, single in figures.singles.items():
-        alone = columns.rungs[single.recorded_as or name].score
-        ci95 = interval_of(scores - alone, columns.group, _MOST_BESIDE)
+        alone = _sums_of(on_grid(columns.rungs[single.recorded_as or name].score), columns.group)
+        ci95 = interval_of_scores(sums.less(alone), MOST_BESIDE)
         difference = Difference(figures.quality - single.quality, ci95)
-        beside[name] = interval_of(alone, columns.group, _MOST_BESIDE), difference
+        beside[name] = interval_of_scores(alone, MOST_BESIDE), difference
     return Replay(
         columns.manifest,
         options,
@@ -192,10 +207,10 @@ def _replay(
         tasks,
         intervals,
         beside,
-        _storms(mapped, outcomes),
+        storms_of(mapped, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns, mapped)),
-        tuple(_notes(columns, mapped, outcomes, figures, options)),
+        tuple(warnings_of(columns, mapped)),
+        tuple(notes_of(columns, mapped, outcomes, figures, options, silent)),
         reader.skipped,
         reader.problems,
         _samples(mapped, outcomes),
@@ -203,6 +218,11 @@ def _replay(
         reviews_of(mapped, outcomes),
         cold_writes(mapped, outcomes),
     )
+
+
+def _sums_of(grid: tuple[Ints, Ints], group: Codes) -> GroupSums:
+    counts, (high, low) = sums_by(group, *grid)
+    return GroupSums(counts, high, low)
 
 
 def _samples(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
@@ -225,7 +245,8 @@ def _samples(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, dict[str, A
     return made
 
 
-def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
+def refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
+    """Raises ConfigurationError for a threshold of a task that neither the corpus nor the policy has."""
     known = {*mapped.tasks, *(task.name for task in (options.policy.tasks if options.policy else ()))}
     for task in overridden_tasks(options.overrides, mapped.mapping):
         if task not in known:
@@ -235,7 +256,8 @@ def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source:
             )
 
 
-def _storms(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Any]:
+def storms_of(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Any]:
+    """What the storm guard did, as `Replay.storms`."""
     storms = outcomes.storms
     if storms.off is not None:
         return {"off": storms.off}
@@ -269,7 +291,8 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
     return cost
 
 
-def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+def warnings_of(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+    """The warnings."""
     manifest = columns.manifest
     if others := other_models(mapped.mapping, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
@@ -284,9 +307,10 @@ def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
         yield unsaid
 
 
-def _notes(
-    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions
+def notes_of(
+    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions, silent: int
 ) -> Iterator[str]:
+    """The notes. `silent`: how many replies of the policy's rungs were recorded without their text."""
     given = {"--threshold": options.overrides, "--early-stop": options.early_stop}
     if options.against and (flags := [flag for flag, value in given.items() if value]):
         verb = "changes" if len(flags) == 1 else "change"
@@ -302,10 +326,8 @@ def _notes(
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
         yield f"the storm guard leaves out {outcomes.storms.unwatched} items without an arrival time (`at`)"
-    if any(failed is not None for failed in mapped.failed):
-        silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
-        if silent:
-            yield f"{silent} replies were recorded without their text: they count as passing every check"
+    if silent and any(failed is not None for failed in mapped.failed):
+        yield f"{silent} replies were recorded without their text: they count as passing every check"
     unknown = [name for name in (*mapped.mapping.names, *columns.rungs) if name not in figures.singles]
     unknown = [
         name for name in dict.fromkeys(unknown) if name in mapped.mapping.names or name not in mapped.mapping.rungs

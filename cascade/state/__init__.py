@@ -20,9 +20,9 @@ from typing import Protocol
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action
+from cascade.core.storm import Action, Change, Tripped
 
-__all__ = ["Alert", "Seed", "State"]
+__all__ = ["Alert", "Seed", "State", "Told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Alert:
 
 Seed = Callable[[ApplicableBudget], int]
 """What the ledger knows to be spent already in a budget's period, in nano-USD; called once per counter."""
+
+
+Told = Callable[[Change, bool], None]
+"""Told of each change of the storm guard that this process is the first to see, and whether it is the only one that could. It must not block."""
 
 
 class State(Protocol):
@@ -53,6 +57,10 @@ class State(Protocol):
 
     def observe(self, observation: Observation) -> Action | None:
         """Count a step. Returns the guard's action at its rung, as it was before this step was counted."""
+        ...
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """The watches of the storm guard that are tripped now: for those who watch, not for a decision."""
         ...
 
     def expect(self, escalation: Escalation) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -120,6 +121,14 @@ class RedisConnection:
         finally:
             self.close()
         return None
+
+    @contextmanager
+    def asking(self) -> Generator[tuple[Any, tuple[type[Exception], ...]]]:
+        """The client itself, and the errors by which a call of it fails; for those who look at the server. Closes the connection."""
+        try:
+            yield self._client, self._failures
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the connections."""

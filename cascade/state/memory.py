@@ -14,10 +14,10 @@ from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action
+from cascade.core.storm import Action, Tripped
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
-from cascade.state import Alert, Seed
+from cascade.state import Alert, Seed, Told
 from cascade.state.memory_guard import MemoryGuard
 from cascade.state.registry import ProcessRegistry
 from cascade.state.seeds import SeedReader, alert_amounts
@@ -176,9 +176,15 @@ class MemoryState:
     is_down = False
 
     def __init__(
-        self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None
+        self,
+        policy: Policy,
+        escalation: Escalation,
+        clock: Callable[[], float],
+        *,
+        seed: Seed | None = None,
+        told: Told | None = None,
     ) -> None:
-        self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
+        self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation, told)
         self._counters = process_counters(policy.name)
         self._values = process_values(policy.name)
         self._clock = clock
@@ -187,6 +193,10 @@ class MemoryState:
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         return self._guard.observe(observation)
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`."""
+        return self._guard.tripped()
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`."""

@@ -6,19 +6,23 @@ The lock is held for arithmetic only, never during a call to a model. Events hol
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action, Change, Guard
+from cascade.core.storm import Action, Change, Guard, Tripped
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
+from cascade.state import Told
 
-__all__ = ["MemoryGuard", "log_change"]
+__all__ = ["MemoryGuard", "event_of", "log_change"]
 
-_EVENTS = {
+Event = Literal[
+    "storm_tripped", "storm_released", "storm_limit_wrong", "errors_tripped", "errors_released", "errors_continue",
+]  # fmt: skip
+_EVENTS: Final[Mapping[tuple[str, str], Event]] = {
     ("storm", "tripped"): "storm_tripped",
     ("storm", "released"): "storm_released",
     ("storm", "limit_wrong"): "storm_limit_wrong",
@@ -35,7 +39,7 @@ _HINTS = {
 class MemoryGuard:
     """The guard of one process. Safe between threads. `clock` gives seconds from any origin.
 
-    `escalation`: the certified escalation rates (`core.storm.Guard`).
+    `escalation`: the certified escalation rates (`core.storm.Guard`). `told`: as for `open_state`.
     """
 
     def __init__(
@@ -44,8 +48,9 @@ class MemoryGuard:
         settings: StormGuard | None,
         clock: Callable[[], float],
         escalation: Escalation = Escalation(),  # noqa: B008 - frozen and empty
+        told: Told | None = None,
     ) -> None:
-        self._policy, self._clock = policy, clock
+        self._policy, self._clock, self._told = policy, clock, told
         self._guard = Guard(settings, escalation)
         self.renew_lock()
         renew_in_children(self)
@@ -58,8 +63,13 @@ class MemoryGuard:
         """As `State.observe`."""
         action, changes = self.count(observation)
         for change in changes:
-            log_change(self._policy, change)
+            log_change(self._policy, change, told=self._told)
         return action
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`."""
+        with self._lock:
+            return self._guard.tripped
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`."""
@@ -79,9 +89,14 @@ class MemoryGuard:
             )
 
 
-def log_change(policy: str, change: Change, *, alone: bool = False) -> None:
-    """Log a change at a rung. `alone`: only this process saw it, while the shared state could not be reached."""
-    event = _EVENTS[change.what, change.kind]
+def event_of(change: Change) -> Event:
+    """The name under which a change is logged."""
+    return _EVENTS[change.what, change.kind]
+
+
+def log_change(policy: str, change: Change, *, alone: bool = False, told: Told | None = None) -> None:
+    """Log a change at a rung, and tell of it. `alone`: only this process saw it, while the shared state could not be reached."""
+    event = event_of(change)
     details: dict[str, Any] = {
         "policy": policy,
         "task": change.task,
@@ -99,3 +114,5 @@ def log_change(policy: str, change: Change, *, alone: bool = False) -> None:
     if event in _HINTS:
         details["hint"] = _HINTS[event]
     log_event("info" if change.kind == "released" else "warning", event, **details)
+    if told is not None:
+        told(change, alone)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.state import Seed, State
+from cascade.state import Seed, State, Told
 from cascade.state.memory import MemoryState
 
-__all__ = ["check_state", "open_state", "resolve_address"]
+__all__ = ["check_state", "open_state", "resolve_state"]
 
 _CHECK_TIMEOUT_S = 1.0
 
@@ -24,23 +24,24 @@ def open_state(
     clock: Callable[[], float],
     *,
     seed: Seed | None = None,
+    told: Told | None = None,
 ) -> State:
     """The state at `address`: "memory", or redis://, rediss://, unix://; None: `CASCADE_STATE`, else memory.
 
-    `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
+    `clock` gives seconds from any origin. `told`: of the storm guard's changes. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
     installed.
     """
-    resolved = resolve_address(address)
+    resolved = resolve_state(address)
     if resolved == "memory":
-        return MemoryState(policy, escalation, clock, seed=seed)
+        return MemoryState(policy, escalation, clock, seed=seed, told=told)
     from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
 
-    return RedisState(resolved, policy, escalation, clock, seed=seed)
+    return RedisState(resolved, policy, escalation, clock, seed=seed, told=told)
 
 
 def check_state(address: str | None) -> tuple[str, str | None]:
     """The state's address without secrets, and why it cannot be reached (None: it can). Raises as `open_state` does."""
-    resolved = resolve_address(address)
+    resolved = resolve_state(address)
     if resolved == "memory":
         return "memory, per process", None
     from cascade.state.circuit import RedisConnection  # noqa: PLC0415 - an extra
@@ -49,8 +50,8 @@ def check_state(address: str | None) -> tuple[str, str | None]:
     return connection.shown_address, connection.ping()
 
 
-def resolve_address(address: str | None) -> str:
-    """The address itself; None: `CASCADE_STATE`, else "memory". Raises ConfigurationError for one that is no state's."""
+def resolve_state(address: str | None) -> str:
+    """The address given, else `CASCADE_STATE`, else "memory". Raises ConfigurationError for what is no state."""
     named = address if address is not None else os.environ.get("CASCADE_STATE") or "memory"
     scheme = named.partition("://")[0] if "://" in named else ""
     if named == "memory" or scheme in ("redis", "rediss", "unix"):

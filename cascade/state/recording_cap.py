@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from cascade.core.errors import ConfigurationError
 from cascade.state.circuit import RedisConnection, Script
-from cascade.state.opening import resolve_address
+from cascade.state.opening import resolve_state
 
 __all__ = ["CapStatus", "RecordingCap"]
 
@@ -32,7 +32,7 @@ class RecordingCap:
     """
 
     def __init__(self, name: str) -> None:
-        address = resolve_address(None)
+        address = resolve_state(None)
         if address == "memory":
             raise ConfigurationError(
                 "--max-usd: workers count what they spend in one place: set CASCADE_STATE=redis://host:6379/0"

@@ -19,9 +19,9 @@ from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
-from cascade.core.storm import Action
+from cascade.core.storm import Action, Tripped
 from cascade.forks import at_worker_exit, renew_in_children
-from cascade.state import Alert, Seed
+from cascade.state import Alert, Seed, Told
 from cascade.state.circuit import RedisConnection
 from cascade.state.memory_guard import MemoryGuard, log_change
 from cascade.state.redis_budgets import Entitlements, RedisTimings
@@ -51,11 +51,12 @@ class RedisState:
         clock: Callable[[], float],
         *,
         seed: Seed | None = None,
+        told: Told | None = None,
         timings: RedisTimings | None = None,
     ) -> None:
         self._timings = timings or RedisTimings()
         _check(policy)
-        self._policy = policy.name
+        self._policy, self._told = policy.name, told
         self._connection = RedisConnection(url, policy.name, clock, self._timings.timeout_s, self._timings.retry_s)
         self._own_guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
         self._shared_guard = SharedGuard(policy, escalation, self._connection, self._timings.at)
@@ -86,8 +87,13 @@ class RedisState:
         if shared is not None:
             action, changes = shared
         for change in changes:
-            log_change(self._policy, change, alone=shared is None)
+            log_change(self._policy, change, alone=shared is None, told=self._told)
         return action
+
+    def tripped(self) -> tuple[Tripped, ...]:
+        """As `State.tripped`: for all who share the state; while it is down, as this process alone sees it."""
+        shared = self._shared_guard.tripped()
+        return self._own_guard.tripped() if shared is None else shared
 
     def expect(self, escalation: Escalation) -> None:
         """As `State.expect`. Processes that expect the same rates share their watches."""

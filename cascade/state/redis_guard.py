@@ -23,6 +23,7 @@ from cascade.core.storm import (
     Z_ONE_SIDED_95,
     Action,
     Change,
+    Tripped,
     cusum_steps,
     storm_limit,
 )  # fmt: skip
@@ -31,7 +32,8 @@ from cascade.state.circuit import RedisConnection, Script
 __all__ = ["SharedGuard"]
 
 _KEEP_S = 30 * 86_400  # unused keys expire
-_SCRIPT = Script("guard.lua")
+_RUNG = "rung:"  # of guard.lua's names in the hash of errors, which has something else, too
+_SCRIPT, _TRIPPED = Script("guard.lua"), Script("tripped.lua")
 
 
 class SharedGuard:
@@ -90,11 +92,30 @@ class SharedGuard:
         changes = (*_change("errors", OTHER, rung, errors), *_change("storm", task, rung, storm))
         return cast("Action | None", action.decode() or None), changes
 
+    def tripped(self) -> tuple[Tripped, ...] | None:
+        """As `State.tripped`; None: no reply."""
+        keys = (f"{self._prefix}:storms{self._expected[1]}", f"{self._prefix}:errors")
+        reply = self._connection.run(_TRIPPED, keys, ())
+        if reply is None:
+            return None
+        storms, errors = (_calm_left_out(watches) for watches in cast("list[list[bytes]]", reply))
+        found = [name.partition("|") for name in storms]
+        return (
+            *(Tripped("storm", task, rung) for rung, _, task in found),
+            *(Tripped("errors", OTHER, name[len(_RUNG) :]) for name in errors if name.startswith(_RUNG)),
+        )
+
     def _limits(self, expected: float | None) -> tuple[str, ...]:
         if self._settings is None:
             return ("1", "0", "0")
         limit = storm_limit(self._settings, expected)
         return _texts(limit, *cusum_steps(limit))
+
+
+def _calm_left_out(watches: list[bytes]) -> list[str]:
+    """The names of the tripped ones, of names and states in turn; a calm one's state begins with "-"."""
+    pairs = zip(watches[::2], watches[1::2], strict=True)
+    return [name.decode("utf-8", "surrogatepass") for name, state in pairs if not state.startswith(b"-")]
 
 
 def _digest(escalation: Escalation) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from asyncio import CancelledError
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER
@@ -14,28 +14,21 @@ from cascade.core.step_calls import calls_of
 from cascade.core.trail import Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls
+from cascade.logs import observe_events
+from cascade.telemetry.declared import BUCKETS_S, EVENTS, METRICS, OTHER_EVENT, Metric, metric
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry, Counter, Histogram
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["Prometheus"]
 
 _MAX_TASKS = 200
-_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 
 
 class Prometheus:
     """A hook that counts: `Cascade(policy, hooks=[Prometheus()])`. Several drivers may share a registry.
 
-        cascade_requests_total{policy,task,arm,outcome}    outcome: answered, degraded, abstained, failed, cancelled
-        cascade_request_seconds{policy,arm}                a histogram
-        cascade_steps_total{policy,rung,model,verdict,reason}    reason: why it escalated; "" if it did not
-        cascade_step_seconds{policy,rung,model}            a histogram
-        cascade_calls_total{policy,rung,model,verdict}     more than steps, where a rung is asked more than once
-        cascade_escalations_total{policy,task,rung,reason}
-        cascade_degraded_total{policy,task,why}            what stopped the climb
-        cascade_cost_usd_total{policy,rung,model,arm}
-        cascade_tokens_total{policy,rung,model,kind}       kind: input, output, cache_write, cache_read
+    `declared.METRICS` lists the metrics. Those of a gateway alone are made when it sets them (`set`, `add`).
 
     A caller may name any task. Besides the policy's own, the first 200 keep their names, the rest are "other". `registry`:
     default: the process's own. Raises MissingExtra if prometheus-client is not installed.
@@ -51,10 +44,33 @@ class Prometheus:
     def begin(self, begun: Begun) -> _Track:
         """Requests are counted when they end."""
         policy = begun.plan.policy
+        self._metrics.know(policy.name)
         is_own = any(task.name == begun.task for task in policy.tasks)
         task = begun.task if is_own else self._metrics.tasks.label(begun.task)
         rungs = tuple(rung.rung for rung in policy.ladder)
         return _Track(self._metrics, policy.name, task, begun.arm, rungs)
+
+    def know(self, policy: str) -> None:
+        """Events of this policy are counted by its name, from 0."""
+        self._metrics.know(policy)
+
+    def set(self, field: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge (by its field in `declared`), by its labels. What it had for other labels becomes 0: that is over.
+
+        A task is the first 200 names', then "other", of which the largest value counts.
+        """
+        labels = metric(field).labels
+        at = labels.index("task") if "task" in labels else None
+        told: dict[tuple[str, ...], float] = dict.fromkeys(self._metrics.labels_of(field), 0.0)
+        for key, value in values.items():
+            name = key if at is None else (*key[:at], self._metrics.tasks.label(key[at]), *key[at + 1 :])
+            told[name] = max(told.get(name, value), value)
+        for name, value in told.items():
+            self._metrics.of(field, *name).set(value)
+
+    def add(self, field: str, amount: float) -> None:
+        """Add to a counter without labels."""
+        self._metrics.of(field).inc(amount)
 
 
 class _Tasks:
@@ -72,47 +88,64 @@ class _Tasks:
         return task
 
 
-@dataclass(frozen=True, slots=True)
 class _Metrics:
-    """The metrics of one registry. They are made once, because a registry takes no name twice."""
+    """The metrics of one registry, as `declared` lists them. They are made once, because a registry takes no name twice.
 
-    requests: Counter
-    seconds: Histogram
-    steps: Counter
-    step_seconds: Histogram
-    calls: Counter
-    escalations: Counter
-    degraded: Counter
-    cost: Counter
-    tokens: Counter
-    tasks: _Tasks
-    bound: dict[tuple[str, ...], Any] = field(default_factory=dict[tuple[str, ...], Any])
-    """Metrics with their labels, by the metric's field and the labels: prometheus-client's own look-up takes ten times as long."""
+    It observes the log's events, too, for as long as the registry lives.
+    """
 
-    def of(self, *key: str) -> Any:
-        """A metric, by the name of its field, with these labels."""
-        found = self.bound.get(key)
+    def __init__(self, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415 - an extra
+
+        self.tasks = _Tasks()
+        self._registry, self._made = ref(registry), dict[str, Any]()
+        self._bound: dict[tuple[str, ...], Any] = {}  # prometheus-client's own look-up takes ten times as long
+        self._policies: set[str] = set()
+        for one in METRICS:
+            if one.where == "driver":
+                kind = Counter if one.kind == "counter" else Histogram
+                more: dict[str, Any] = {"buckets": BUCKETS_S} if one.kind == "histogram" else {}
+                self._made[one.field] = kind(one.name, one.help, one.labels, registry=registry, **more)
+        self._gauge, self._counter = Gauge, Counter
+        self.know("")
+        observe_events(self.count_event)
+
+    def of(self, field: str, *labels: str) -> Any:
+        """A metric, by the name of its field, with these labels. One of the gateway's is made at its first use."""
+        key = (field, *labels)
+        found = self._bound.get(key)
         if found is None:
-            found = self.bound[key] = getattr(self, key[0]).labels(*key[1:])
+            made = self._made.get(field) or self._add(metric(field))
+            found = self._bound[key] = made.labels(*labels) if labels else made
         return found
 
+    def labels_of(self, field: str) -> list[tuple[str, ...]]:
+        """The labels that a metric was used with so far."""
+        return [key[1:] for key in list(self._bound) if key[0] == field]
 
-def _create_metrics(registry: CollectorRegistry) -> _Metrics:
-    from prometheus_client import Counter, Histogram  # noqa: PLC0415 - an extra
+    def know(self, policy: str) -> None:
+        """Events of this policy are counted from 0: an increase from nothing shows in no rate."""
+        if policy not in self._policies:
+            self._policies.add(policy)
+            for event in (*EVENTS, OTHER_EVENT):
+                self.of("events", event, policy).inc(0)
 
-    call = ("policy", "rung", "model")
-    return _Metrics(
-        Counter("cascade_requests_total", "Requests that have ended.", ("policy", "task", "arm", "outcome"), registry=registry),
-        Histogram("cascade_request_seconds", "Duration of a request.", ("policy", "arm"), registry=registry, buckets=_BUCKETS_S),
-        Counter("cascade_steps_total", "Rungs that were called.", (*call, "verdict", "reason"), registry=registry),
-        Histogram("cascade_step_seconds", "Duration of a rung's step.", call, registry=registry, buckets=_BUCKETS_S),
-        Counter("cascade_calls_total", "Calls of models: each sample, too.", (*call, "verdict"), registry=registry),
-        Counter("cascade_escalations_total", "Steps that did not ship.", ("policy", "task", "rung", "reason"), registry=registry),
-        Counter("cascade_degraded_total", "Requests whose climb was stopped.", ("policy", "task", "why"), registry=registry),
-        Counter("cascade_cost_usd_total", "Cost of calls, in USD.", (*call, "arm"), registry=registry),
-        Counter("cascade_tokens_total", "Billed tokens.", (*call, "kind"), registry=registry),
-        _Tasks(),
-    )  # fmt: skip
+    def count_event(self, event: str, details: Mapping[str, Any]) -> None:
+        """Count an event of the log. A policy that has not been seen counts as none: whoever logs it cannot add series."""
+        policy = str(details.get("policy", ""))
+        name = event if event in EVENTS else OTHER_EVENT
+        self.of("events", name, policy if policy in self._policies else "").inc()
+
+    def _add(self, one: Metric) -> Any:
+        registry = self._registry()
+        if one.kind == "counter":
+            self._made[one.field] = self._counter(one.name, one.help, one.labels, registry=registry)
+        else:
+            how: Any = one.multiprocess
+            self._made[one.field] = self._gauge(
+                one.name, one.help, one.labels, registry=registry, multiprocess_mode=how
+            )
+        return self._made[one.field]
 
 
 class _Registries:
@@ -131,7 +164,7 @@ class _Registries:
         """A registry's metrics, made at its first use."""
         with self._lock:
             if registry not in self._metrics:
-                self._metrics[registry] = _create_metrics(registry)
+                self._metrics[registry] = _Metrics(registry)
             return self._metrics[registry]
 
 

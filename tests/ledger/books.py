@@ -6,16 +6,19 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import psycopg
 
 from cascade.ledger.chain import content_digest, link, start
+from cascade.ledger.postgres.schema import MIGRATIONS
 from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import Store
 from cascade.ledger.sums import add_open, add_outcome, add_step, settle_open
 
-__all__ = ["AT", "NO_ERRORS", "Writer", "fill", "tamper", "write_many"]
+__all__ = ["AT", "NO_ERRORS", "Writer", "fill", "make_older", "tamper", "write_many"]
 
 AT = 1_795_000_500.0
 """When the first request was asked, in Unix seconds."""
@@ -31,8 +34,12 @@ NO_ERRORS = (
             "audit_controls",
             "audit_ratchets",
             "audit_marks",
+            "anchors",
+            "anchored",
+            "marks",
         )
     ),
+    "DROP INDEX entries_request",
 )
 """What makes a ledger one of the version before errors were counted: and what came later is not there either."""
 
@@ -126,3 +133,32 @@ def tamper(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def make_older(address: str, made: int) -> None:
+    """Make a ledger in Postgres one of an earlier version, with the same rows as far as that had them."""
+    columns = (
+        "SELECT table_schema, table_name, array_agg(column_name::text ORDER BY ordinal_position) FROM information_schema.columns c"
+        " JOIN information_schema.tables t USING (table_schema, table_name) WHERE table_type = 'BASE TABLE'"
+        " AND table_schema IN ('cascade_ledger', 'newer') GROUP BY 1, 2"
+    )
+    with psycopg.connect(address, cursor_factory=psycopg.ClientCursor[Any]) as connection:
+
+        def do(statement: str) -> Any:
+            return connection.execute(statement.encode())
+
+        do("ALTER SCHEMA cascade_ledger RENAME TO newer")
+        do("CREATE SCHEMA cascade_ledger")
+        do("SET LOCAL search_path = cascade_ledger")
+        for migration in MIGRATIONS[:made]:
+            for statement in migration:
+                do(statement)
+        do(f"UPDATE version SET made = {made}")
+        there = {(schema, table): set(names) for schema, table, names in do(columns).fetchall()}
+        for (schema, table), names in there.items():
+            if schema == "cascade_ledger" and table != "version":
+                listed = ", ".join(sorted(names & there["newer", table]))
+                do(f"INSERT INTO {table} ({listed}) OVERRIDING SYSTEM VALUE SELECT {listed} FROM newer.{table}")
+        for table in ("writers", "entries"):
+            do(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id) + 1, false) FROM {table}")
+        do("DROP SCHEMA newer CASCADE")

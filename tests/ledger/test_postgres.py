@@ -22,7 +22,7 @@ from cascade.ledger.records import Batch, Content, SpendKey, TrafficKey
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.verifying.verification import verify
-from tests.ledger.books import AT, NO_ERRORS, Writer
+from tests.ledger.books import AT, Writer, make_older
 from tests.servers import PostgresServer
 
 DAY = 86_400
@@ -284,10 +284,7 @@ def test_errors_of_an_older_ledger_are_counted_from_its_entries(postgres_databas
     with closing(PostgresReader(postgres_database)) as reader:
         before = sorted(reader.spend(0, 1 << 40))
     assert {(row[6], row[-1]) for row in before if row[3] == "flow-0"} == {("haiku", 2), ("sonnet", 0)}
-    with psycopg.connect(postgres_database) as connection:
-        for statement in NO_ERRORS:
-            connection.execute(statement.replace("TABLE ", "TABLE cascade_ledger.").encode())
-        connection.execute("UPDATE cascade_ledger.version SET made = 3")
+    make_older(postgres_database, 4)
     with closing(PostgresReader(postgres_database)) as reader:
         assert sorted(reader.spend(0, 1 << 40)) == before
         assert verify(reader).findings == ()

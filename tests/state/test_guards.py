@@ -88,6 +88,7 @@ def test_the_shared_guard_is_the_guard(
                 run.task, "haiku", natural=run.natural, failed=run.failed, storm_cost=run.cost, now=now
             )
             assert next(shared).observe(seen) == wanted
+        assert set(next(shared).tripped() or ()) == set(own.tripped)
     for connection in connections:
         connection.close()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
+from weakref import ref
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from cascade.core.errors import AllRungsFailed, MissingExtra
 from cascade.core.messages import Usage
 from cascade.core.trail import Step, Verdict
+from cascade.logs import log_event
 from cascade.telemetry import Prometheus
 from tests.telemetry.scenes import ANSWERED, FAILED, UNSURE, answer_of, begun, told
 
@@ -95,6 +98,48 @@ def test_a_step_without_tokens_has_none_counted() -> None:
     assert b"cascade_tokens_total{" not in generate_latest(registry)
     labels = {"rung": "r0", "model": "model-0", "verdict": "failed", "reason": "error"}
     assert read(registry, "cascade_steps_total", **labels) == 1
+
+
+def test_events_of_the_log_are_counted_by_name_and_policy() -> None:
+    """From 0, once a policy is known: an increase from nothing shows in no rate. Names and policies are bounded."""
+    registry = CollectorRegistry()
+    hook = Prometheus(registry)
+    told(hook, ANSWERED, answer=answer_of(ANSWERED))
+    assert read(registry, "cascade_events_total", event="storm_tripped") == 0
+    log_event("warning", "storm_tripped", policy="test", task="SECRET")
+    log_event("info", "ledger_back", rows=3)
+    log_event("info", "made_up", policy="made up")
+    assert read(registry, "cascade_events_total", event="storm_tripped") == 1
+    assert registry.get_sample_value("cascade_events_total", {"event": "ledger_back", "policy": ""}) == 1
+    assert registry.get_sample_value("cascade_events_total", {"event": "other", "policy": ""}) == 1
+    assert b"SECRET" not in generate_latest(registry)
+    assert b"made up" not in generate_latest(registry)
+
+
+def test_a_registry_that_is_gone_observes_nothing() -> None:
+    """Events are not kept for it, and it is not kept alive by them."""
+    registry = CollectorRegistry()
+    gone = ref(registry)
+    Prometheus(registry)
+    del registry
+    gc.collect()
+    assert gone() is None
+    log_event("info", "ledger_back")
+
+
+def test_a_gauge_says_what_is_now() -> None:
+    """What it had for other labels is over; a task that is one too many counts as "other", by the largest value."""
+    registry = CollectorRegistry()
+    hook = Prometheus(registry)
+    hook.set("storm", {("test", "refund", "r0"): 1.0})
+    hook.set("storm", {("test", "claims", "r0"): 1.0})
+    found = [read(registry, "cascade_storm_tripped", task=task, rung="r0") for task in ("refund", "claims")]
+    assert found == [0.0, 1.0]
+    hook.set("storm", {("test", f"made-up-{number}", "r0"): float(number) for number in range(300)})
+    assert read(registry, "cascade_storm_tripped", task="other", rung="r0") == 299.0
+    hook.add("ledger_dropped", 3)
+    hook.add("ledger_dropped", 2)
+    assert registry.get_sample_value("cascade_ledger_dropped_entries_total") == 5
 
 
 def test_without_the_package_it_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from cascade.calibration.search.counts import Loss as CountedLoss
 from cascade.calibration.search.levels import NOT_COUNTED, CodedCorpus
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, PathStep, Units, weighting_of
+from cascade.corpora.shards import files_of
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
 
@@ -264,8 +265,8 @@ def _can_be_named(task: str) -> bool:
 
 
 def hash_of_corpus(files: Sequence[str | Path]) -> str:
-    """SHA-256 of a corpus's bytes; of several, of their digests in order."""
-    digests = [hash_of_file(file) for file in files]
+    """SHA-256 of a corpus's bytes; of several files, shards among them, of their digests in order."""
+    digests = [hash_of_file(file) for corpus in files for file in files_of(corpus)]
     return digests[0] if len(digests) == 1 else hash_of("\n".join(digests).encode())
 
 

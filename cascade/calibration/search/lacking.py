@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cascade.calibration.search.closing import AtConfidence
 from cascade.calibration.search.reviewing import Gate
 from cascade.core.errors import CorpusError
+from cascade.corpora.sources import place_of
 from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
 from cascade.replay.reviews import NO_REVIEW, NOT_REVIEWED, REVIEW_HINT, gates_at, no_review, no_review_cost
@@ -55,7 +56,7 @@ def require_replies(columns: Columns, view: MappedColumns, early: Sequence[AtCon
         for problem, missed in lacking.items():
             if missed.any():
                 row = int(missed.argmax())
-                where = f"{columns.source}:{columns.line[row]}"
+                where = place_of(columns.source, int(columns.line[row]))
                 if problem in ("", "closed"):
                     error = missing_cost(view.mapping, index, columns.ids[row], where, closed=bool(problem))
                 else:

@@ -51,6 +51,7 @@ from cascade.core.policy import Policy
 from cascade.corpora.items import Item
 from cascade.corpora.parquet import COUNTS_KEY, load_pyarrow, open_table
 from cascade.corpora.reading import open_corpus
+from cascade.corpora.shards import files_of
 from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
@@ -122,8 +123,9 @@ class CountsTable:
         if self.counted_as != other.counted_as:
             raise CorpusError("these were counted under different policies", where="counts", hint="use one for all")
         if both := set(self.sources) & set(other.sources):
-            names = [name for name, source in zip(self.corpora, self.sources, strict=False) if source in both]
-            raise CorpusError(f"both tables count {' and '.join(names)}", where="counts", hint="count each corpus once")
+            raise CorpusError(
+                f"both tables count {self._names_of(both)}", where="counts", hint="count each corpus once"
+            )
         sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
         joint = (sums["tune"] + sums["certify"]).levels
         parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
@@ -138,6 +140,13 @@ class CountsTable:
             synthetic=self.synthetic or other.synthetic,
             grader=self.grader if self.grader == other.grader else None,
         )
+
+    def _names_of(self, sources: set[str]) -> str:
+        """The corpora that these are the sources of, or how many shards."""
+        if len(self.corpora) != len(self.sources):
+            files = "one shard" if len(sources) == 1 else f"{len(sources):,} shards"
+            return f"the same {files} of {' and '.join(dict.fromkeys(self.corpora))}"
+        return " and ".join(name for name, one in zip(self.corpora, self.sources, strict=True) if one in sources)
 
 
 def counted_as(policy: Policy) -> str:
@@ -203,7 +212,7 @@ def tabulate_corpus(
     grouped = len(np.unique(columns.group)) < len(columns)
     return CountsTable(
         parts, tuple(models[rung] for rung in mapping.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(mapping.plan.policy), (hash_of_file(path),), named, scores,
+        counted_as(mapping.plan.policy), tuple(map(hash_of_file, files_of(path))), named, scores,
     )  # fmt: skip
 
 

@@ -12,23 +12,21 @@ from decimal import Decimal
 from functools import cache
 from typing import cast
 
-from cascade.cli.costs.output import CostsReport, Large, report_fields, show_report, write_csv
+from cascade.cli.costs.output import CostsReport, report_fields, show_report, write_csv
 from cascade.cli.mode.command import named_policy
 from cascade.cli.output import print_json
+from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy, Rung
 from cascade.core.prices import Rates
-from cascade.costs import BYS, LONGEST_REQUEST_S, PLAN_BYS, By, Period, PeriodSums, caches, costs, read_since
+from cascade.costs import BYS, LONGEST_REQUEST_S, PLAN_BYS, By, Period, caches, read_costs, read_large, read_since
 from cascade.costs.plans.roles import plan_costs
 from cascade.costs.plans.subtasks import runs_of
-from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from cascade.ledger.stores import Reader
 from cascade.policy.pricing import NoPrice, rates_of
 
 __all__ = ["CostsOptions", "run_costs"]
-
-_MOST_LARGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] 
         raise ConfigurationError("--csv, --json: give one of them, not both")
     period = read_since(options.since, now())
     name, limit, loaded = _policy_and_limit(options)
-    with reading(options.ledger) as reader:
+    with reading_behind(options.ledger) as reader:
         report = _read(reader, options, period, name, limit)
         if options.cache:
             entries = reader.entries(since=period.since - LONGEST_REQUEST_S, until=period.until)
@@ -100,14 +98,6 @@ def _policy_and_limit(options: CostsOptions) -> tuple[str | None, int | None, Po
 
 
 def _read(reader: Reader, options: CostsOptions, period: Period, policy: str | None, limit: int | None) -> CostsReport:
-    earlier = period.before
-    now = PeriodSums.of(reader.spend(period.since, period.until), reader.traffic(period.since, period.until), policy)
-    before = PeriodSums.of(
-        reader.spend(earlier.since, earlier.until), reader.traffic(earlier.since, earlier.until), policy
-    )  # fmt: skip
-    large = None
-    if limit is not None:
-        found = reader.large(limit, period.since, period.until, _MOST_LARGE + 1)
-        large = Large(limit, tuple(found[:_MOST_LARGE]), more=len(found) > _MOST_LARGE)
     by = "task" if options.by in PLAN_BYS else cast("By", options.by)
-    return CostsReport(costs(now, before, by), period, reader.where, policy, large)
+    large = None if limit is None else read_large(reader, period, limit)
+    return CostsReport(read_costs(reader, period, by, policy), period, reader.where, policy, large)

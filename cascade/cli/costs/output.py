@@ -14,11 +14,11 @@ from cascade.cli.costs.figures import in_usd, money, percent
 from cascade.cli.costs.plans import PLAN_COLUMNS, plan_rows, show_plans
 from cascade.cli.output import stdout, table, usd
 from cascade.core.arms import PLAN_ARMS
-from cascade.costs import Caches, Costs, Interval, Line, Period, Saving
+from cascade.costs import Caches, Costs, Interval, Large, Line, Period, Saving
 from cascade.costs.plans.roles import PlanCosts
 from cascade.ledger.records import AUXILIARY
 
-__all__ = ["CostsReport", "Large", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
+__all__ = ["CostsReport", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
 
 _BAR: Final = 24  # columns of the longest bar
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -32,15 +32,6 @@ _APART: Final[Mapping[str, Callable[[Line], int]]] = {
 """Calls whose answers are returned to nobody: a column each, where there are any."""
 _UNASKED: Final = {"shadow", "audit", *PLAN_ARMS}
 """The arms of such calls: they have no requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Large:
-    """Requests that cost more than `limit` (nano-USD), most expensive first: (id, cost). `more`: the list is cut short."""
-
-    limit: int
-    requests: tuple[tuple[str, int], ...]
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)

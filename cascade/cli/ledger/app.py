@@ -11,7 +11,9 @@ from cascade.cli.options import JSON, LEDGER
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(help="Verify, export and show the ledger, and erase texts from it.", rich_markup_mode=None)
+ledger_app = typer.Typer(
+    help="Verify, export, move and show the ledger, erase texts from it, and drop old months.", rich_markup_mode=None
+)
 
 _SINCE = typer.Option(help="From this time on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
 _UNTIL = typer.Option(help="Before this time; same forms as --since.")
@@ -35,7 +37,7 @@ def ledger_verify(
 
 
 @ledger_app.command("export")
-def ledger_export(
+def ledger_export(  # noqa: PLR0913, PLR0917 - one for each option
     output: Annotated[
         Path | None,
         typer.Option(
@@ -44,17 +46,44 @@ def ledger_export(
             help="The file to write; .parquet has a row per step. Default: JSON lines on standard output.",
         ),
     ] = None,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder: a table each of requests, steps, outcomes and opens, partitioned by month. Months are written whole,"
+            " and replaced."
+        ),
+    ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     since: Annotated[str | None, _SINCE] = None,
     until: Annotated[str | None, _UNTIL] = None,
     content: Annotated[bool, typer.Option("--content", help="Include prompts and answers, if they were kept.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file if it exists; with --parquet, another ledger's months.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Export the ledger, one request per line: the request, its steps and its outcome. Costs are in nano-USD."""
     from cascade.cli.ledger.command import ExportOptions, run_export  # noqa: PLC0415
 
-    run_export(ExportOptions(ledger, output, since, until, content, force), as_json=as_json)
+    options = ExportOptions(ledger, output, since, until, content, force)
+    if parquet is not None:
+        from cascade.cli.ledger.months import run_export_months  # noqa: PLC0415
+
+        run_export_months(options, parquet, as_json=as_json)
+    else:
+        run_export(options, as_json=as_json)
+
+
+@ledger_app.command("move")
+def ledger_move(
+    to: Annotated[str, typer.Option("--to", help="The Postgres database: postgresql://… An empty one, at first.")],
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> int:
+    """Move an SQLite ledger to Postgres; run again, it goes on, or moves what came since. Exit 3 if the sides differ."""
+    from cascade.cli.ledger.moving import run_move  # noqa: PLC0415
+
+    return run_move(ledger, to, as_json=as_json)
 
 
 @ledger_app.command("tail")
@@ -86,3 +115,26 @@ def ledger_erase(
     from cascade.cli.ledger.command import run_erase  # noqa: PLC0415
 
     run_erase(ledger, where, dry_run=dry_run, as_json=as_json)
+
+
+@ledger_app.command("prune")
+def ledger_prune(
+    before: Annotated[
+        str, typer.Option(help="A month, e.g. 2026-01 (UTC): entries and texts that are older go.", metavar="MONTH")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Otherwise it is only said what would go.")] = False,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Drop the entries and texts of old months; sums stay, so `costs` says the same, and `verify` begins after them."""
+    from cascade.cli.ledger.pruning import run_prune  # noqa: PLC0415
+
+    run_prune(ledger, before, yes=yes, as_json=as_json)
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade(ledger: Annotated[str | None, LEDGER] = None, as_json: Annotated[bool, JSON] = False) -> None:
+    """Bring a large ledger's schema up to date before this version's processes start; those of the version before go on writing."""
+    from cascade.cli.ledger.pruning import run_upgrade  # noqa: PLC0415
+
+    run_upgrade(ledger, as_json=as_json)

@@ -16,12 +16,14 @@ import msgspec
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import pairs, print_json, stderr, stdout, usd
+from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import read_moment
 from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts
+from cascade.ledger.utc_months import month_name
 from cascade.ledger.verifying.verification import Verification, read_heads, verify, write_heads
 from cascade.response_cache import erase_answers
 
@@ -50,6 +52,14 @@ class ExportOptions:
     content: bool = False
     force: bool = False
 
+    def period(self) -> tuple[float | None, float | None]:
+        """--since and --until in Unix seconds. Raises ConfigurationError."""
+        now = time.time()
+        return (
+            None if self.since is None else read_moment(self.since, now, "--since"),
+            None if self.until is None else read_moment(self.until, now, "--until"),
+        )
+
 
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
     """Verify, and print the findings on stdout; returns 3 if the ledger is not sound."""
@@ -58,7 +68,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
         TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
         disable=not stderr.is_terminal,
     )  # fmt: skip
-    with reading(ledger) as reader, bar:
+    with reading_behind(ledger) as reader, bar:
         looking = bar.add_task("", total=None)
         found = verify(reader, against, progress=lambda entries: bar.update(looking, completed=entries))
     # Heads of a truncated chain must not replace those that prove the truncation.
@@ -73,7 +83,10 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
             for one in found.findings
         ]
         held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
-        print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
+        pruned = {"pruned": found.pruned, "pruned_before": found.pruned_before} if found.pruned else {}
+        print_json(
+            {"ledger": found.where, "sound": found.is_sound, **fields, **pruned, "findings": listed, "heads": held}
+        )
     else:
         _print_findings(found)
     if write_to is not None and not written:
@@ -89,18 +102,16 @@ def _print_findings(found: Verification) -> None:
         stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")
     checked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
     unsettled = f"; {found.unsettled:,} calls without a result" if found.unsettled else ""
+    if found.pruned_before is not None:
+        unsettled += f"; {found.pruned:,} from before {month_name(found.pruned_before)} are pruned, their sums stay"
     verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
     stdout.print(f"{found.where}: {verdict} ({checked}{unsettled})")
 
 
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Export to a file and print the counts, or export to stdout."""
-    now = time.time()
-    since, until = (
-        None if text is None else read_moment(text, now, option)
-        for text, option in ((options.since, "--since"), (options.until, "--until"))
-    )
-    with reading(options.ledger) as reader, reader.snapshot():
+    since, until = options.period()
+    with reading_behind(options.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
         if options.content:
             gathered = with_texts(reader, gathered)
@@ -125,7 +136,8 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
 
 def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
     """Print the latest entries and, with `goes_on`, new ones as they come."""
-    with reading(ledger) as reader:
+    # A replica may show an entry later than those behind it: whoever goes on would miss it.
+    with (reading if goes_on else reading_behind)(ledger) as reader:
         entries = reader.last(max(count, 1))
         for entry in entries[-count:] if count else ():
             _show(entry, as_json=as_json)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.cli.output import print_json, stdout, table, usd
+from cascade.cli.reading import reading_behind
 from cascade.core.policy import Policy
 from cascade.costs import Period, read_since
 from cascade.costs.plans.report import ALPHA, LIMIT, PlanLine, PlanReport, plan_report
 from cascade.costs.plans.subtasks import runs_of
 from cascade.engine import default_policy
-from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
@@ -57,7 +57,7 @@ def read_report(options: ReportOptions, at: float) -> PlanReading:
     ladder = [rung.rung for rung in policy.ladder]
     in_force = bind_policy(policy).plan_prompts
     limit = LIMIT if options.limit is None else options.limit
-    with reading(options.ledger) as reader:
+    with reading_behind(options.ledger) as reader:
         runs = runs_of(gather(reader, period.since, period.until))
         report = plan_report(runs, policy.name, ladder, in_force=in_force, limit=limit)
         return PlanReading(report, policy, period, reader.where)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cascade.cli.output import pairs, print_json, stderr, stdout, usd
+from cascade.cli.reading import reading_behind
 from cascade.cli.record.running import progress_bar, record_spread, say_what_follows
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
-from cascade.ledger.reading import reading
 from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
 from cascade.recording.from_ledger import read_observations
@@ -162,7 +162,7 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
         raise ConfigurationError(
             "--from-ledger: the inputs, rungs and baseline are those that were recorded in the ledger"
         )
-    with reading(options.from_ledger or None) as reader:
+    with reading_behind(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
     if has_reviews(bind_policy(policy)):
         stderr.print(

@@ -49,6 +49,7 @@ def serve(  # noqa: PLR0913, PLR0917 - options
     ] = 1_000,
     ping: Annotated[float, typer.Option(help="Seconds between two pings on a silent stream.", min=0.01)] = 5.0,
     grace: Annotated[float, typer.Option(help="Seconds that running requests get at SIGTERM.", min=0)] = 30.0,
+    dashboard: Annotated[bool, typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard at /.")] = True,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Serve the Messages API: requests for claude-cascade-* climb, all others are passed through. Ctrl-C stops it."""
@@ -59,7 +60,7 @@ def serve(  # noqa: PLR0913, PLR0917 - options
     options = ServeOptions(
         policies=tuple(policy or ()), host=host, port=port, workers=workers, routes=tuple(route or ()),
         upstream=upstream, auth=auth, state=state, ledger=ledger, max_body=max_body, max_concurrency=max_concurrency,
-        ping_s=ping, grace_s=grace,
+        ping_s=ping, grace_s=grace, dashboard=dashboard,
     )  # fmt: skip
     run_serve(options, as_json=as_json)
 

@@ -32,6 +32,7 @@ class ServeOptions:
     max_concurrency: int
     ping_s: float
     grace_s: float
+    dashboard: bool = True
 
 
 def run_serve(options: ServeOptions, *, as_json: bool) -> None:
@@ -66,6 +67,7 @@ def run_serve(options: ServeOptions, *, as_json: bool) -> None:
         state=options.state,
         ping_s=options.ping_s,
         limits=limits,
+        dashboard=options.dashboard,
     )
     check_settings(settings)
     listening = bind(settings)
@@ -83,6 +85,8 @@ def run_serve(options: ServeOptions, *, as_json: bool) -> None:
         stderr.print(
             f"Requests for {', '.join(models)} climb; those for other models go to {settings.upstream} as they are."
         )
+        if settings.dashboard:
+            stderr.print(f"The dashboard: {base_url}/")
         stderr.print("Ctrl-C stops it.")
 
     with listening:

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from cascade.ledger.postgres.months import ATTACH_OLD, BY_REQUEST, MAKE_MONTHS, prove_ends
 from cascade.ledger.records import BUCKET_S, DAY_S
 
-__all__ = ["MIGRATIONS", "SCHEMA"]
+__all__ = ["MIGRATIONS", "SCHEMA", "prepare_months"]
 
 SCHEMA = "cascade_ledger"
 """First in the search path of each transaction."""
@@ -201,7 +202,38 @@ _AUDIT = (
 # Answers that a cheaper rung wrote by the plan of the one that answered are graded apart.
 _HANDED = ("ALTER TABLE audit_samples ADD COLUMN executed_by TEXT NOT NULL DEFAULT ''",)
 
+# What `ledger prune` leaves of a writer's chain (`verifying.anchors`).
+_ANCHORS = (
+    """CREATE TABLE anchors (
+        writer BIGINT PRIMARY KEY, seq BIGINT NOT NULL, digest BYTEA NOT NULL, entries BIGINT NOT NULL,
+        ends DOUBLE PRECISION NOT NULL, at DOUBLE PRECISION NOT NULL)""",
+    """CREATE TABLE anchored (
+        writer BIGINT NOT NULL, seq BIGINT NOT NULL, previous BYTEA NOT NULL, PRIMARY KEY (writer, seq))""",
+)
+
+# Whoever has made views of these keeps them.
+_SAME_VIEWS = tuple(
+    view.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)
+    for view in (_VIEWS[0], _VIEWS[3], _SAMPLES[1], _SAMPLES[3])
+)
+
+_PARTITIONED = (*MAKE_MONTHS, *_SAME_VIEWS, *ATTACH_OLD)
+
+# What happened beside the requests (`ledger.marks`); `name` says what it is, so that it is put on record once.
+_MARKS = (
+    """CREATE TABLE marks (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL,
+        policy TEXT NOT NULL, kind TEXT NOT NULL, details TEXT NOT NULL)""",
+    "CREATE INDEX marks_at ON marks (at)",
+    BY_REQUEST,
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT, _HANDED,
+    _GATEWAY, _AUDIT, _HANDED, _ANCHORS, _PARTITIONED, _MARKS,
 )  # fmt: skip
+
+
+def prepare_months(made: int) -> tuple[tuple[str, ...], ...]:
+    """Transactions before the migration to months, so that it scans nothing; none if it is among the `made` migrations applied."""
+    return prove_ends() if 0 < made <= MIGRATIONS.index(_PARTITIONED) else ()

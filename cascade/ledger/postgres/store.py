@@ -1,38 +1,42 @@
-"""The ledger in Postgres, for many processes and machines: the writer's connection and the reader's.
+"""The ledger in Postgres, for many processes and machines: the writer's connection. The reader's is in `reader`.
 
 A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for both `commit` and
-`batched`. Entries get their ids when inserted, but become visible when committed. So `entries` and `last` wait for running
-transactions: a reader that continues after the last id misses none.
+`batched`. Rows go to the partition of their month (`months`), which the writer makes ahead.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-
-from cascade.ledger.metadata import matches
-from cascade.ledger.naming import audit_id
 from cascade.ledger.postgres import rows
-from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
-from cascade.ledger.postgres.schema import SCHEMA
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry
-from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown
-from cascade.ledger.sums import by_days, parts_of
+from cascade.ledger.postgres.connection import (
+    MIGRATING,
+    ORDER,
+    Connection,
+    MonthMade,
+    Session,
+    disconnect,
+    scalar,
+    transaction,
+)
+from cascade.ledger.postgres.months import make_ahead, partitions
+from cascade.ledger.postgres.reader import PostgresReader
+from cascade.ledger.records import Batch
+from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, LedgerDown
+from cascade.ledger.sums import by_days
 
 __all__ = ["PostgresReader", "PostgresStore"]
 
 _WRITE_S = 3.0  # a write; with `durability: commit` a caller waits for 5 s at most
-_READ_S = 30.0
-_AT_ONCE = 2_000  # rows that a reader fetches at once
-_numbers = count(1)  # of cursors
+_LOOK_S = 3_600.0  # how often the writer looks whether the next month's partition is there
+_LOOK_AGAIN_S = 60.0  # after it could not be made
+_LOCK_S = 0.3  # how long the writer waits for readers before it makes or drops a partition: others wait behind it
 _REMOVED_AT_ONCE = 1_000
 _REMOVE_CONTENTS = (
-    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
+    "DELETE FROM contents WHERE at < %(before)s AND (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
     " ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
 )
 
@@ -43,12 +47,13 @@ class PostgresStore:
     Raises MissingExtra if the extra is not installed.
     """
 
-    __slots__ = ("_clock", "_connection", "_name", "_session", "_writer")
+    __slots__ = ("_clock", "_connection", "_look_at", "_name", "_session", "_writer")
 
     def __init__(self, url: str, *, seconds: float = _WRITE_S, clock: Callable[[], float] = time.time) -> None:
         self._session, self._clock = Session(url, seconds=seconds), clock
         self._connection: Connection | None = None
         self._name, self._writer = "", 0
+        self._look_at = float("-inf")
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer."""
@@ -67,14 +72,21 @@ class PostgresStore:
                 found = execute("SELECT id FROM writers WHERE name = %s", (writer,))
                 self._writer = int(scalar(found))
         except BaseException:
-            _end(connection)
+            disconnect(connection)
             raise
         self._connection = connection
 
     def write(self, batch: Batch) -> None:
         """Write a batch as one transaction. Writing the same batch again does nothing."""
+        self._make_months()
+        try:
+            self._write(batch)
+        except MonthMade:
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
         with self._working() as connection:
-            if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
+            if batch.entries and not self._advance(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
             _send(connection, rows.ADD_ENTRIES, rows.entry_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
@@ -86,19 +98,44 @@ class PostgresStore:
             _send(connection, rows.ADD_SPEND_DAYS, rows.sum_arrays(rows.SPEND, by_days(batch.spend)))
             _send(connection, rows.ADD_TRAFFIC_DAYS, rows.sum_arrays(rows.TRAFFIC, by_days(batch.traffic)))
 
-    def _has(self, connection: Connection, first: int, last: int) -> bool:
-        """Whether these entries are stored already: a commit may succeed without its confirmation arriving."""
-        there = scalar(connection.execute("SELECT max(seq) FROM entries WHERE writer = %s", (self._writer,)))
-        if there is None or there < first:
-            return False
-        if there >= last:
+    def _advance(self, connection: Connection, first: int, last: int) -> bool:
+        """Take these places in the chain; False if these entries have them already: a commit may succeed without its confirmation arriving."""
+        values = {"writer": self._writer, "first": first, "last": last}
+        taken = connection.execute(
+            "UPDATE writers SET seq = %(last)s WHERE id = %(writer)s AND seq < %(first)s", values
+        ).rowcount
+        if taken:
             return True
+        if scalar(connection.execute("SELECT seq FROM writers WHERE id = %(writer)s", values)) >= last:
+            return False
         raise LedgerDown(
             f"{self._session.where}: another process writes under the same writer name (give each its own)"
         )
 
+    def _make_months(self) -> None:
+        """Make this month's partitions and the next one's, if it is time to look. What hinders it is left for later."""
+        now = self._clock()
+        if now < self._look_at:
+            return
+        made = self._change_months(lambda connection: make_ahead(connection, now))
+        self._look_at = now + (_LOOK_S if made else _LOOK_AGAIN_S)
+
+    def _change_months(self, change: Callable[[Connection], object]) -> bool:
+        """Change the partitions, in a transaction; False if somebody else is doing so, or holds it up."""
+        try:
+            with self._connected() as connection:
+                self._session.begin(connection)
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_S * 1000:.0f}",))
+                if not scalar(connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (MIGRATING,))):
+                    return False
+                change(connection)
+        except LedgerDown:
+            return False
+        return True
+
     def remove_content(self, before: float) -> int:
-        """Remove texts older than this (Unix seconds); returns how many."""
+        """Remove texts older than this (Unix seconds): whole months at once. Returns how many others."""
+        self._change_months(lambda connection: _drop_contents(connection, before))
         removed = 0
         while True:  # in small transactions, so that no writer waits long
             with self._working() as connection:
@@ -114,244 +151,40 @@ class PostgresStore:
     @contextmanager
     def _working(self) -> Generator[Connection]:
         """One transaction."""
-        if self._connection is None:
-            self.open(self._name)
-        connection = self._connection
-        assert connection is not None
         try:
-            with self._session.translate_errors(), transaction(connection):
+            with self._connected() as connection:
                 self._session.begin(connection, f", pg_advisory_xact_lock_shared({ORDER})")
                 yield connection
         except LedgerDown:
             self.close()
             raise
 
+    @contextmanager
+    def _connected(self) -> Generator[Connection]:
+        if self._connection is None:
+            self.open(self._name)
+        connection = self._connection
+        assert connection is not None
+        try:
+            with self._session.translate_errors(), transaction(connection):
+                yield connection
+        finally:
+            if connection.closed:
+                self.close()
+
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
-        _end(connection)
+        disconnect(connection)
 
 
-def _end(connection: Connection | None) -> None:
-    """Disconnect without waiting for a server that may not answer."""
-    if connection is not None:
-        with suppress(Exception):  # it is not used again
-            connection.close()
+def _drop_contents(connection: Connection, before: float) -> None:
+    """Drop the months of texts that are wholly older."""
+    for one in partitions(connection.execute, "contents"):
+        if one.until <= before:
+            connection.execute(f"DROP TABLE {one.name}")
 
 
 def _send(connection: Connection, statement: str, arrays: Mapping[str, Sequence[Any]], **values: Any) -> None:
     if arrays:
         connection.execute(statement, {**arrays, **values})
-
-
-_ENTRIES = (
-    "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, e.body, e.digest"
-    " FROM entries e JOIN writers w ON w.id = e.writer"
-)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    number, writer, seq, at, kind, request, body, digest = row
-    return Entry(number, writer, seq, at, kind, request, body.encode(), bytes(digest))
-
-
-class PostgresReader:
-    """The reader's connection; one thread at a time. `seconds`: the time limit of a query. After a LedgerDown the next query reconnects.
-
-    Raises LedgerDown if there is no ledger (a reader makes none), MissingExtra if the extra is not installed.
-    """
-
-    __slots__ = ("_connection", "_in_snapshot", "_session", "_users")
-
-    def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
-        self._session = Session(url, seconds=seconds)
-        self._connection: Connection | None = None
-        self._users = 0  # open snapshots and streams in the transaction
-        self._in_snapshot = False
-        with self._reading():
-            pass
-
-    @property
-    def where(self) -> str:
-        """The ledger's address, without user, password and parameters."""
-        return self._session.where
-
-    @contextmanager
-    def _reading(self, *, level: str = "") -> Generator[Connection]:
-        """A transaction, shared by all reads that are open at the same time."""
-        if self._connection is None:
-            connection = self._session.connect()
-            try:
-                self._session.migrate(connection, make=False)
-            except BaseException:
-                _end(connection)
-                raise
-            self._connection = connection
-        connection: Connection = self._connection
-        try:
-            with self._session.translate_errors():
-                if not self._users:
-                    if level:
-                        connection.execute(f"SET TRANSACTION {level}")
-                    self._session.begin(connection)
-                self._users += 1
-                try:
-                    yield connection
-                finally:
-                    self._users -= 1
-                    if not self._users and connection is self._connection:
-                        connection.rollback()
-        except LedgerDown:
-            self.close()
-            raise
-
-    @contextmanager
-    def snapshot(self) -> Generator[None]:
-        """All reads inside see the same moment."""
-        with self._reading(level="ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
-            self._in_snapshot = True
-            try:
-                yield
-            finally:
-                self._in_snapshot = False
-
-    def _rows(self, question: str, **values: Any) -> Iterator[Any]:
-        # A server-side cursor; it needs a name, and several may be open at once.
-        with self._reading() as connection, connection.cursor(name=f"rows_{next(_numbers)}") as cursor:
-            cursor.itersize = _AT_ONCE
-            yield from cursor.execute(question, values)
-
-    def _horizon(self) -> int:
-        """An id below which no entry can still appear: every transaction with a smaller one has ended."""
-        if self._in_snapshot:  # later entries are invisible in a snapshot
-            return 2**63 - 1
-        # On its own connection: the lock is held until its transaction ends, and a stream may keep the other one open.
-        connection = self._session.connect()
-        try:
-            with self._session.translate_errors(), transaction(connection):
-                self._session.begin(connection)
-                connection.execute(f"SELECT pg_advisory_xact_lock({ORDER})")
-                return int(scalar(connection.execute("SELECT coalesce(max(id), 0) FROM entries")))
-        finally:
-            _end(connection)
-
-    def writers(self) -> Sequence[str]:
-        """All writers, oldest first."""
-        return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
-
-    def chain(self, writer: str) -> Iterator[Entry]:
-        """One writer's entries by seq."""
-        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = %(writer)s ORDER BY e.seq", writer=writer))
-
-    def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
-        """Entries in the order of storing: those with an id above `after`, in [since, until)."""
-        question, values = f"{_ENTRIES} WHERE e.id > %(after)s AND e.id <= %(horizon)s", dict[str, Any](after=after)
-        if since is not None:
-            question, values["since"] = f"{question} AND e.at >= %(since)s", since
-        if until is not None:
-            question, values["until"] = f"{question} AND e.at < %(until)s", until
-        return map(_entry, self._rows(f"{question} ORDER BY e.id", horizon=self._horizon(), **values))
-
-    def last(self, count: int) -> Sequence[Entry]:
-        """The last entries, oldest first."""
-        question = f"{_ENTRIES} WHERE e.id <= %(horizon)s ORDER BY e.id DESC LIMIT %(count)s"
-        return tuple(map(_entry, self._rows(question, horizon=self._horizon(), count=count)))[::-1]
-
-    def contents(self, requests: Sequence[str]) -> Iterator[Content]:
-        """The stored texts of these requests."""
-        question = (
-            "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
-        )
-        for request, part, at, salt, kept in self._rows(question, requests=list(requests)):
-            yield Content(request, part, at, bytes(salt), kept)
-
-    def find(self, where: Filter) -> Sequence[str]:
-        """The ids of the requests whose metadata match."""
-        wanted = {name: value for name, value in where.items() if name != "request"}
-        question, values = "SELECT request, body FROM entries WHERE kind = 'request'", dict[str, Any]()
-        if "request" in where:
-            question, values["request"] = f"{question} AND request = %(request)s", where["request"]
-        for place, value in enumerate(wanted.values()):  # filters on the server what cannot match
-            needle = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
-            question, values[f"needle_{place}"] = f"{question} AND strpos(body, %(needle_{place})s) > 0", needle
-        found: list[str] = []
-        for request, body in self._rows(f"{question} ORDER BY id", **values):
-            if matches(body, wanted):
-                found.append(request)
-        return tuple(found)
-
-    def erase(self, requests: Sequence[str]) -> int:
-        """Remove their texts (and salts) for good; returns how many texts. The entries stay.
-
-        The table is vacuumed at once. The server's log and backups may still contain the texts.
-        """
-        which = "request = ANY(CAST(%(requests)s AS text[]))"
-        values, count = {"requests": [*requests, *map(audit_id, requests)]}, 0
-        with self._reading() as connection:
-            for forget in ("DELETE FROM contents WHERE", *FORGET):
-                count += connection.execute(f"{forget} {which}", values).rowcount
-            connection.execute(f"{CANNOT_BE_GRADED} {which}", values)
-            connection.commit()
-            connection.autocommit = True
-            try:
-                connection.execute(f"VACUUM {SCHEMA}.contents, {SCHEMA}.feedback, {SCHEMA}.audit_samples")
-            finally:
-                connection.autocommit = False
-        return count
-
-    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
-        """Sums of steps over the buckets in [since, until), see `stores`."""
-        return self._sums(rows.SPEND, rows.SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
-
-    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
-        """Sums of requests, the same way."""
-        return self._sums(rows.TRAFFIC, rows.TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
-
-    def _sums(self, columns: Mapping[str, str], sums: int, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
-        names = [*columns]
-        by = ", ".join(["bucket / 86400", *names[1:-sums]])
-        added = ", ".join(f"CAST(sum({name}) AS {columns[name]})" for name in names[-sums:])
-        # Constants, and whole numbers.
-        each = " UNION ALL ".join(
-            f"SELECT * FROM {part} WHERE bucket >= {since:d} AND bucket < {until:d}"  # noqa: S608
-            for part, since, until in parts
-        )
-        return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
-
-    def spent(
-        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
-    ) -> int:
-        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
-        values: dict[str, Any] = {
-            "since": since // BUCKET_S * BUCKET_S,
-            "until": until,
-            "policy": policy,
-            "alive": list(alive),
-        }
-        of = "policy = %(policy)s"
-        if scope != "arm":
-            of += " AND arm <> 'audit'"
-        if scope != "policy":
-            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = %(value)s"
-            values["value"] = value
-        question = (
-            "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
-            f" WHERE bucket >= %(since)s AND bucket < %(until)s AND {of})"
-            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= %(since)s AND at < %(until)s AND {of}"
-            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(%(alive)s AS text[])))) AS bigint)"
-        )
-        return int(next(iter(tuple(self._rows(question, **values))))[0])
-
-    def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
-        """Requests that cost more than `at_least` nano-USD, most expensive first: (id, cost); at most `most`."""
-        cost = "CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT)"
-        question = (
-            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > %(at_least)s"  # noqa: S608 - constants
-            " AND at >= %(since)s AND at < %(until)s ORDER BY 2 DESC, id LIMIT %(most)s"
-        )
-        return tuple(self._rows(question, at_least=at_least, since=since, until=until, most=most))
-
-    def close(self) -> None:
-        """Disconnect."""
-        connection, self._connection = self._connection, None
-        _end(connection)

@@ -172,7 +172,25 @@ _AUDIT = (
 # Answers that a cheaper rung wrote by the plan of the one that answered are graded apart.
 _HANDED = ("ALTER TABLE audit_samples ADD COLUMN executed_by TEXT NOT NULL DEFAULT ''",)
 
+# What `ledger prune` leaves of a writer's chain (`verifying.anchors`).
+_ANCHORS = (
+    """CREATE TABLE anchors (
+        writer INTEGER PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL, entries INTEGER NOT NULL, ends REAL NOT NULL,
+        at REAL NOT NULL) STRICT""",
+    """CREATE TABLE anchored (
+        writer INTEGER NOT NULL, seq INTEGER NOT NULL, previous BLOB NOT NULL, PRIMARY KEY (writer, seq)) STRICT""",
+)
+
+# What happened beside the requests (`ledger.marks`); `name` says what it is, so that it is put on record once. And a request is found by its id.
+_MARKS = (
+    """CREATE TABLE marks (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, at REAL NOT NULL, policy TEXT NOT NULL, kind TEXT NOT NULL,
+        details TEXT NOT NULL) STRICT""",
+    "CREATE INDEX marks_at ON marks (at)",
+    "CREATE INDEX entries_request ON entries (request) WHERE kind = 'request'",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT, _HANDED,
+    _GATEWAY, _AUDIT, _HANDED, _ANCHORS, _MARKS,
 )  # fmt: skip

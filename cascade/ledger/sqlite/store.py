@@ -23,10 +23,10 @@ from typing import Any, Literal, cast
 
 from cascade.ledger.metadata import matches
 from cascade.ledger.naming import audit_id
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
+from cascade.ledger.records import BUCKET_S, Anchor, Batch, Content, Entry, Kind
 from cascade.ledger.sqlite import rows
 from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
-from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, NoLedger
+from cascade.ledger.stores import ANCHORS, CANNOT_BE_GRADED, FORGET, KEPT_ENTRIES, Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
@@ -233,6 +233,12 @@ class SqliteReader:
         """The file's path."""
         return str(self._path)
 
+    is_replica = False
+
+    def behind(self) -> float | None:
+        """It is the ledger itself."""
+        return 0.0
+
     @contextmanager
     def snapshot(self) -> Generator[None]:
         """All reads inside see the same moment."""
@@ -256,6 +262,16 @@ class SqliteReader:
     def chain(self, writer: str) -> Iterator[Entry]:
         """One writer's entries by seq."""
         return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = ? ORDER BY e.seq", (writer,)))
+
+    def anchors(self) -> Mapping[str, Anchor]:
+        """Where the chains begin that `ledger prune` has shortened, by writer."""
+        kept: dict[str, dict[int, bytes]] = {}
+        for name, seq, previous in self._rows(KEPT_ENTRIES):
+            kept.setdefault(name, {})[seq] = bytes(previous)
+        return {
+            name: Anchor(seq, bytes(digest), entries, ends, kept.get(name, {}))
+            for name, seq, digest, entries, ends in self._rows(ANCHORS)
+        }
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
         """Entries in the order of storing: those with an id above `after`, in [since, until)."""
@@ -325,6 +341,10 @@ class SqliteReader:
         each = " UNION ALL ".join(f"SELECT * FROM {part} WHERE bucket >= ? AND bucket < ?" for part, _, _ in parts)  # noqa: S608
         question = f"SELECT {by}, {added} FROM ({each}) AS {table} GROUP BY {by}"  # noqa: S608
         return self._rows(question, [at for _, *ends in parts for at in ends])
+
+    def select(self, question: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, see `stores`."""
+        return self._rows(question, values)
 
     def spent(
         self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()

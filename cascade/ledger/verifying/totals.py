@@ -21,10 +21,21 @@ _Labels = tuple[Any, ...]
 _Table = dict[_Labels, Sequence[float]]
 
 
-def compare(reader: Reader, added: Batch) -> Iterator[str]:
-    """The differences between the stored sums and those in `added`, one line each."""
-    yield from _compare("steps", reader.spend, added.spend, _SPEND)
-    yield from _compare("requests", reader.traffic, added.traffic, _TRAFFIC)
+def compare(reader: Reader, added: Batch, since: int = 0) -> Iterator[str]:
+    """The differences between the stored sums and those in `added`, one line each.
+
+    `since`: the beginning of a day (Unix seconds); what was before it has no entries any more, and is not compared.
+    """
+    yield from _compare(
+        "steps", reader.spend, {at: one for at, one in added.spend.items() if at.bucket >= since}, _SPEND, since
+    )
+    yield from _compare(
+        "requests",
+        reader.traffic,
+        {at: one for at, one in added.traffic.items() if at.bucket >= since},
+        _TRAFFIC,
+        since,
+    )
 
 
 def _compare(
@@ -32,6 +43,7 @@ def _compare(
     ask: _Ask,
     added: Mapping[SpendKey, Sequence[float]] | Mapping[TrafficKey, Sequence[float]],
     names: Sequence[str],
+    since: int,
 ) -> Iterator[str]:
     by_bucket: dict[int, _Table] = {}
     for key, sums in added.items():
@@ -47,12 +59,12 @@ def _compare(
         when = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%d %H:%M")
         yield from _differences(f"{what} of {when} UTC", names, plain, by_bucket[bucket])
     # Per day, to find sums of hours that have no entries.
-    by_quarters = _table(ask(0, _ALL, by_days=False), len(names))
+    by_quarters = _table(ask(since, _ALL, by_days=False), len(names))
     for labels, sums in sorted(by_quarters.items()):
         day = datetime.fromtimestamp(labels[0] * 86_400, UTC).strftime("%Y-%m-%d")
         expected = checked.get(labels, (0,) * len(names))
         yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: expected})
-    yield from _differences(f"{what} by days", names, _table(ask(0, _ALL), len(names)), by_quarters)
+    yield from _differences(f"{what} by days", names, _table(ask(since, _ALL), len(names)), by_quarters)
 
 
 def _table(rows: Iterator[tuple[Any, ...]], sums: int) -> _Table:

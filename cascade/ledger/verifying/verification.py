@@ -5,6 +5,9 @@ those of the entries. A changed, missing, moved, swapped or copied entry is name
 and kept elsewhere reveal a tail that was cut, a writer that is gone, and a chain that was rewritten as a whole. An entry right after
 a gap cannot be checked itself.
 
+A chain that `ledger prune` has shortened begins at its anchor: what follows is checked as ever. An entry that was left before it is checked
+with the digest that the anchor holds of the one before. The sums of what is gone have nothing that they could be compared with.
+
 The file of heads: `{"version": 1, "heads": {"<writer>": {"seq": 120, "digest": "<64 hex digits>"}}}`, each writer's
 last entry.
 """
@@ -20,7 +23,7 @@ import msgspec
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import ASKED_PART, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.records import ASKED_PART, Anchor, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 from cascade.ledger.sums import add_outcome, add_step
 from cascade.ledger.verifying.mismatches import Explanation, Mismatch, explain
@@ -30,6 +33,7 @@ __all__ = ["Finding", "FindingKind", "Head", "Verification", "heads", "read_head
 
 FindingKind = Literal[
     "changed", "missing", "swapped", "moved", "duplicate", "unreadable", "orphan", "text", "sum", "cut", "gone", "rewritten",
+    "inserted",
 ]  # fmt: skip
 
 _MOST = 1_000  # findings kept, and mismatches of one writer explained; the rest is counted
@@ -67,7 +71,8 @@ class Verification:
     """What was checked, and what was found; `more`: findings beyond those kept.
 
     `unsettled`: announced calls without a step (`durability: commit`): their process was killed, or they are still running.
-    They are not findings, because nothing was tampered with.
+    They are not findings, because nothing was tampered with. `pruned`: entries that `ledger prune` has dropped; they were older than
+    `pruned_before` (Unix seconds), the sums before which are as they are.
     """
 
     where: str
@@ -78,6 +83,8 @@ class Verification:
     findings: tuple[Finding, ...]
     more: int
     heads: Mapping[str, Head]
+    pruned: int = 0
+    pruned_before: float | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -88,8 +95,17 @@ class Verification:
 def heads(reader: Reader) -> Mapping[str, Head]:
     """Every writer's last entry; nothing is checked."""
     with reader.snapshot():
+        anchors = reader.anchors()
         last = {writer: deque(reader.chain(writer), maxlen=1) for writer in reader.writers()}
-    return {writer: Head(found[0].seq, found[0].digest.hex()) for writer, found in last.items() if found}
+    found = {writer: _head(anchor) for writer, anchor in anchors.items()}
+    for writer, ends in last.items():
+        if ends and (writer not in found or ends[0].seq > found[writer].seq):
+            found[writer] = _head(ends[0])
+    return found
+
+
+def _head(end: Entry | Anchor) -> Head:
+    return Head(end.seq, end.digest.hex())
 
 
 def read_heads(text: bytes, where: str) -> Mapping[str, Head]:
@@ -115,15 +131,18 @@ def verify(
     walk = _Walk(reader, against or {}, progress)
     with reader.snapshot():
         writers = tuple(reader.writers())
+        walk.anchors = reader.anchors()
         for writer in writers:
             walk.chain(writer)
         for writer in walk.against.keys() - set(walk.heads):
             head = walk.against[writer]
             walk.found("gone", f"{writer}: is gone with its {head.seq} entries", writer=writer, last=head.seq)
-        for message in compare(reader, walk.sums):
+        ends = max((anchor.ends for anchor in walk.anchors.values()), default=None)
+        for message in compare(reader, walk.sums, int(ends or 0)):
             walk.found("sum", message)
     return Verification(
-        reader.where, len(writers), walk.entries, walk.texts, walk.unsettled, tuple(walk.findings), walk.more, walk.heads
+        reader.where, len(writers), walk.entries, walk.texts, walk.unsettled, tuple(walk.findings), walk.more, walk.heads,
+        sum(anchor.entries for anchor in walk.anchors.values()), ends,
     )  # fmt: skip
 
 
@@ -141,12 +160,13 @@ class _Walk:
     """The state of one verification."""
 
     __slots__ = (
-        "_mismatches", "_open_requests", "_progress", "_reader", "_texts_to_check", "against", "entries",
+        "_mismatches", "_open_requests", "_progress", "_reader", "_texts_to_check", "against", "anchors", "entries",
         "findings", "heads", "more", "sums", "texts", "unsettled",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, against: Mapping[str, Head], progress: Callable[[int], object] | None) -> None:
         self._reader, self.against, self._progress = reader, against, progress
+        self.anchors: Mapping[str, Anchor] = {}
         self.findings: list[Finding] = []
         self.heads: dict[str, Head] = {}
         self.sums = Batch()
@@ -178,20 +198,23 @@ class _Walk:
 
     def _check_digests(self, writer: str) -> int | None:
         """Check the digests and add up the sums; returns the last seq."""
-        last: Entry | None = None
-        before = earlier = start(writer)
-        due = self.against.get(writer)
+        last, before, anchor = 0, start(writer), self.anchors.get(writer)
+        left: dict[int, bytes] = {}
+        if anchor is not None:
+            last, before, left = anchor.seq, anchor.digest, dict(anchor.kept)
+            self._compare_head(writer, anchor, f"seq {anchor.seq}, the last that was pruned,")
+        earlier = before
         for entry in self._reader.chain(writer):
             self.entries += 1
-            if self._progress is not None and self.entries % _PROGRESS_EVERY == 0:
-                self._progress(self.entries)
+            self._tell_progress()
             seq = entry.seq
-            gap = seq > (1 if last is None else last.seq + 1)
-            if gap:
-                first = 1 if last is None else last.seq + 1
-                message = f"{writer}: {_span(first, seq - 1)} missing, before {_describe(entry)}"
-                self.found("missing", message, writer=writer, seq=first, last=seq - 1)
-            elif last is not None and seq <= last.seq:
+            if anchor is not None and seq <= anchor.seq:
+                self._check_kept(writer, entry, left.pop(seq, None))
+                continue
+            if seq > last + 1:
+                message = f"{writer}: {_span(last + 1, seq - 1)} missing, before {_describe(entry)}"
+                self.found("missing", message, writer=writer, seq=last + 1, last=seq - 1)
+            elif seq <= last:
                 message = f"{writer}: {_describe(entry)} occurs twice"
                 self.found("duplicate", message, writer=writer, seq=seq, request=entry.request, entry=entry.kind)
                 continue
@@ -200,16 +223,41 @@ class _Walk:
                     self._mismatches.append(Mismatch(entry, before, earlier))
                 else:
                     self.more += 1
-            if due is not None and seq == due.seq and entry.digest.hex() != due.digest:
-                message = (
-                    f"{writer}: up to {_describe(entry)} it is not what the head was taken of: the chain was made anew"
-                )
-                self.found("rewritten", message, writer=writer, seq=seq)
+            self._compare_head(writer, entry, _describe(entry))
             self._count(writer, entry)
-            last, earlier, before = entry, before, entry.digest
-        if last is not None:
-            self.heads[writer] = Head(last.seq, last.digest.hex())
-        return None if last is None else last.seq
+            last, earlier, before = seq, before, entry.digest
+        self._check_left(writer, left)
+        if not last:
+            return None
+        self.heads[writer] = Head(last, before.hex())
+        return last
+
+    def _check_kept(self, writer: str, entry: Entry, previous: bytes | None) -> None:
+        """Check an entry from before the anchor. `previous`: what the anchor holds of it."""
+        where = {"writer": writer, "seq": entry.seq, "request": entry.request, "entry": entry.kind}
+        if previous is None:
+            message = f"{writer}: {_describe(entry)} is older than what was pruned, and was not left then"
+            self.found("inserted", message, **where)
+            return
+        before = previous or start(writer)
+        if link(before, entry.seq, entry.at, entry.kind, entry.request, entry.body) != entry.digest:
+            self.found("changed", f"{writer}: {_describe(entry)} was changed", **where)
+        self._count(writer, entry)
+
+    def _tell_progress(self) -> None:
+        if self._progress is not None and self.entries % _PROGRESS_EVERY == 0:
+            self._progress(self.entries)
+
+    def _check_left(self, writer: str, left: Mapping[int, bytes]) -> None:
+        for seq in sorted(left):
+            message = f"{writer}: {_span(seq, seq)} missing, which was left when the entries before it were pruned"
+            self.found("missing", message, writer=writer, seq=seq, last=seq)
+
+    def _compare_head(self, writer: str, end: Entry | Anchor, what: str) -> None:
+        due = self.against.get(writer)
+        if due is not None and end.seq == due.seq and end.digest.hex() != due.digest:
+            message = f"{writer}: up to {what} it is not what the head was taken of: the chain was made anew"
+            self.found("rewritten", message, writer=writer, seq=end.seq)
 
     def _explain(self, writer: str) -> None:
         if not self._mismatches:

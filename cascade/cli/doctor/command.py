@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
+from cascade.cli.doctor.findings import Finding, tried
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.bound_policy import BoundPolicy
 from cascade.core.errors import CascadeError
@@ -23,7 +23,7 @@ from cascade.providers import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.response_cache import check_cache
 from cascade.state.opening import check_state
 
-__all__ = ["Finding", "run_doctor"]
+__all__ = ["run_doctor"]
 
 _MOST_SKEW_S = 60.0
 _EXTRAS = {
@@ -32,19 +32,11 @@ _EXTRAS = {
 _EXIT = {"configuration": 2, "upstream": 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `blame` says whose fault a failure is, and sets the exit code."""
+def run_doctor(policy_name: str | None, *, as_json: bool, deep: bool = False, gateway: str | None = None) -> int:
+    """Print the findings; returns 0 if nothing is missing, else 2 (configuration) or 4 (upstream).
 
-    what: str
-    state: Literal["ok", "warning", "missing"]
-    found: str
-    to_do: str = ""
-    blame: Literal["configuration", "upstream"] = "configuration"
-
-
-def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
-    """Print the findings; returns 0 if nothing is missing, else 2 (configuration) or 4 (upstream)."""
+    `deep`: each part of a deployment is tried out, and with `gateway`, an address, a gateway, too.
+    """
     findings = [_python(), _extras()]
     name = policy_name or default_policy()
     try:
@@ -55,7 +47,11 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has a price (`cascade policy show`)"))
-        findings += [_mode(policy), _ledger(policy), _state(), *_cache(policy)]
+        findings.append(_mode(policy))
+        if deep or gateway is not None:
+            findings += tried("deep", "correct it", lambda: _deep(policy, gateway))
+        else:
+            findings += [_ledger(policy), _state(), *_cache(policy)]
         findings.extend(_endpoints(plan))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
@@ -69,6 +65,12 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
         stdout.print(rows)
         stdout.print('all well: cascade ask "…"' if not missing else "without any key: cascade demo")
     return _EXIT[missing[0].blame] if missing else 0
+
+
+def _deep(policy: Policy, gateway: str | None) -> list[Finding]:
+    from cascade.cli.doctor.deep import deep_findings  # noqa: PLC0415 - few need it
+
+    return deep_findings(policy, gateway, os.environ.get("CASCADE_GATEWAY_KEY") or None)
 
 
 def _policy(policy: Policy, plan: BoundPolicy) -> Finding:

@@ -1,0 +1,48 @@
+"""Reads from a ledger what the figures of a period are computed from: the command line and the dashboard show the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cascade.costs.periods import Period
+from cascade.costs.reckoning import Costs, costs
+from cascade.costs.rows import By, PeriodSums
+from cascade.ledger.stores import Reader
+from cascade.ledger.whole_sums import whole_spend, whole_traffic
+
+__all__ = ["MOST_LARGE", "Large", "read_costs", "read_large", "read_sums"]
+
+MOST_LARGE = 1000
+"""Requests in a list of the large ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Requests that cost more than `limit` (nano-USD), most expensive first: (id, cost). `more`: the list is cut short."""
+
+    limit: int
+    requests: tuple[tuple[str, int], ...]
+    more: bool
+
+
+def read_sums(reader: Reader, period: Period, policy: str | None = None, *, by_day: bool = False) -> PeriodSums:
+    """The sums of a period, of one policy or of all. Without `by_day` they are one row for the whole period. Raises LedgerDown."""
+    if by_day:
+        spend, traffic = (read(period.since, period.until) for read in (reader.spend, reader.traffic))
+        return PeriodSums.of(spend, traffic, policy)
+    return PeriodSums.of(
+        whole_spend(reader, period.since, period.until, policy),
+        whole_traffic(reader, period.since, period.until, policy),
+    )
+
+
+def read_costs(reader: Reader, period: Period, by: By, policy: str | None = None) -> Costs:
+    """Everything that `cascade costs` shows but the large requests. Raises LedgerDown."""
+    now = read_sums(reader, period, policy, by_day=by == "day")
+    return costs(now, read_sums(reader, period.before, policy), by)
+
+
+def read_large(reader: Reader, period: Period, limit: int, most: int = MOST_LARGE) -> Large:
+    """The requests that cost more than `limit` nano-USD, of all policies. Raises LedgerDown."""
+    found = reader.large(limit, period.since, period.until, most + 1)
+    return Large(limit, tuple(found[:most]), more=len(found) > most)

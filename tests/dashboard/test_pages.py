@@ -1,0 +1,322 @@
+"""The pages by themselves: what they say, what they escape, what their headers forbid, and how they behave when the ledger does not."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from cascade.core.errors import ConfigurationError, LedgerError
+from cascade.costs import Period, PeriodSums, costs
+from cascade.dashboard.choosing import read_choice
+from cascade.dashboard.forms import page_address, wants_page
+from cascade.dashboard.pages.charts import rate_spark, spend_chart
+from cascade.dashboard.pages.frame import concerns
+from cascade.dashboard.pages.texts import latency, percent, usd, visible
+from cascade.dashboard.values import Episode, EscalationSeries, SpendPoint
+from cascade.gateway.dashboard_server import listen
+from tests.dashboard.by_hand import NOW, PERIOD, Held, Pages, ask, overview
+
+HOSTILE = "<script>document.title='pwned'</script>\"><img src=x onerror=alert(1)>{{7*7}}\u202egnp.exe" + "x" * 10_000
+VIEWS = (
+    "/",
+    "/?policy=help-desk",
+    "/dashboard/model?name=help-desk",
+    "/dashboard/request?id=casc_1",
+    "/dashboard/modes",
+)
+
+
+class _Page(HTMLParser):
+    """The tags of a page, with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def held() -> Held:
+    """A ledger in memory."""
+    return Held(overview())
+
+
+@pytest.fixture(scope="module")
+def pages(held: Held) -> Iterator[Pages]:
+    """The dashboard over it."""
+    with Pages(held) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_a_page_has_no_style_or_script_of_its_own_and_its_headers_forbid_them(pages: Pages, path: str) -> None:
+    """The policy lets the browser load the dashboard's own two files, and nothing else."""
+    answer = pages.ask("GET", path)
+    assert answer.status == 200
+    page = _Page(answer.text)
+    assert {(one.get("src") or "").partition("?")[0] for one in page.of("script")} <= {"/dashboard/static/dashboard.js"}
+    assert not page.of("style")
+    assert not [name for _, attributes in page.tags for name in attributes if name == "style" or name.startswith("on")]
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_every_table_has_a_caption_and_every_picture_a_title(pages: Pages, path: str) -> None:
+    """So do the fields of forms have labels, and ids stand once."""
+    html = pages.ask("GET", path).text
+    page = _Page(html)
+    assert html.count("<table") == html.count("<caption")
+    for attributes in page.of("svg"):
+        assert attributes.get("role") == "img" or attributes.get("aria-hidden") == "true"
+    assert len(re.findall(r'<svg[^>]*role="img"[^>]*>\s*<title', html)) == html.count('role="img"')
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {attributes.get("for") for attributes in page.of("label")} - {None} <= set(ids)
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.of("th"))
+    assert page.of("html")[0]["lang"] == "en"
+    assert "#main" in {attributes.get("href") for attributes in page.of("a")}
+
+
+@pytest.mark.parametrize("path", ["/", "/?policy=x", "/dashboard/model?name=", "/dashboard/request?id=casc_1"])
+def test_hostile_names_and_texts_add_no_element_and_are_cut(path: str) -> None:
+    """The same elements as with harmless names; what reorders text is shown as an escape; 10,000 letters do not fill the page."""
+    plain = Held(overview("name", "text"))
+    hostile = Held(replace(overview(HOSTILE, HOSTILE), ledger=HOSTILE))
+    found: list[_Page] = []
+    for source in (plain, hostile):
+        with Pages(source) as running:
+            answer = running.ask("GET", path + (source.found.models[0].name[:0] if "model" in path else ""))
+        found.append(_Page(answer.text))
+        assert len(answer.text) < 80_000
+    assert [tag for tag, _ in found[0].tags] == [tag for tag, _ in found[1].tags]
+    assert "\u202e" not in found[1].text
+    assert "49" not in re.findall(r"onerror=alert\(1\)>(..)", found[1].text)
+
+
+def test_an_empty_ledger_says_what_to_do_and_a_silent_period_what_to_choose() -> None:
+    """No figure stands in either page."""
+    nothing = PeriodSums()
+    empty = replace(overview(), costs=costs(nothing, nothing, "task"), last=(), exists=False, stamp="")
+    with Pages(Held(empty)) as running:
+        page = running.ask("GET", "/").text
+    assert "No requests yet" in page
+    assert "cascade ask" in page
+    assert "data-figure" not in page
+    with Pages(Held(replace(empty, exists=True, stamp="7"))) as running:
+        assert "Nothing in this period" in running.ask("GET", "/").text
+
+
+def test_what_needs_attention_stands_first_the_worst_before_the_rest(pages: Pages) -> None:
+    """A storm that goes on, an alarm of the audit, a budget near its limit; or that there is nothing."""
+    assert [(one.level, one.target) for one in concerns(overview())] == [
+        ("alarm", "escalations"), ("alarm", "audits"), ("alert", "budgets"),
+    ]  # fmt: skip
+    page = pages.ask("GET", "/").text
+    assert page.index("Storm: help-desk") < page.index("Daily budget of help-desk") < page.index("<h2>Spend")
+    with Pages(Held(overview(episodes=(), audits=(), budgets=()))) as running:
+        assert "No storm, no alarm" in running.ask("GET", "/").text
+
+
+def test_a_period_is_chosen_by_a_plain_form(pages: Pages) -> None:
+    """By length or by its ends, kept by links; what is none is refused in words, as a page."""
+    page = pages.ask("GET", "/?since=7d&policy=help-desk").text
+    assert '<button name="since" value="7d" id="span-7d" aria-current="true">' in page
+    assert '<option value="help-desk" selected>' in page
+    assert "since=7d&amp;policy=help-desk&amp;name=" in page
+    page = pages.ask("GET", "/?from=2026-05-01T00:00&to=2026-05-02T00:10").text
+    assert "2026-05-01 00:00 to 2026-05-02 00:15 UTC" in page
+    for wrong in ("since=soon", "from=2026-05-02&to=2026-05-01", "from=now", "since=2999-01-01"):
+        answer = pages.ask("GET", f"/?{wrong}")
+        assert (answer.status, "This cannot be shown" in answer.text) == (400, True)
+
+
+def test_choices_are_whole_quarters_of_an_hour() -> None:
+    """As `cascade costs --since` reads them."""
+    assert read_choice({}, NOW)[1] == Period(int(NOW // 900 + 1) * 900 - 86_400, int(NOW // 900 + 1) * 900)
+    choice, period = read_choice({"from": "2026-05-01T00:01", "policy": "p"}, NOW)
+    assert period.until == -(-NOW // 900) * 900
+    assert (choice.start, choice.policy) == ("2026-05-01T00:01", "p")
+    with pytest.raises(ConfigurationError, match="must begin before it ends"):
+        read_choice({"from": "2026-05-02", "to": "2026-05-02"}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/dashboard/", 404), ("GET", "/dashboard/nothing", 404), ("POST", "/dashboard/events", 405), ("GET", "/dashboard/request?id=no", 404),
+        ("GET", "/dashboard/static/base.html.j2", 404), ("GET", "/dashboard/static/..", 404), ("POST", "/dashboard/mode", 403),
+        ("GET", "/dashboard/mode?mode=off&policy=help-desk", 403), ("POST", "/dashboard/logout", 403), ("DELETE", "/dashboard/modes", 405),
+        ("GET", "/v1/messages", 404), ("POST", "/", 404), ("HEAD", "/dashboard/events", 405),
+    ],
+)  # fmt: skip
+def test_what_is_not_served_is_refused(pages: Pages, method: str, path: str, status: int) -> None:
+    """And nothing is switched where nobody can log in."""
+    assert pages.ask(method, path).status == status
+
+
+def test_read_only_pages_show_the_command_that_switches(pages: Pages) -> None:
+    """There is no form, and no link that leads to one."""
+    page = pages.ask("GET", "/dashboard/modes").text
+    assert "<form" not in page
+    assert "/dashboard/mode?" not in page
+    assert "cascade mode enforce|observe|off|clear" in page
+
+
+def test_nothing_of_another_site_and_no_other_name_is_served(pages: Pages) -> None:
+    """A name that leads to this machine by now, and a page of another site, get nothing."""
+    assert pages.ask("GET", "/", {"host": "evil.example"}).status == 403
+    assert pages.ask("GET", "/", {"origin": "http://evil.example"}).status == 403
+    with pytest.raises(ConfigurationError, match="loopback alone"):
+        listen("0.0.0.0", 0)
+
+
+def test_a_ledger_that_cannot_be_read_is_a_page_that_says_so() -> None:
+    """With the reason, and the pages answer again once it is back."""
+    source = Held(overview())
+    source.problem = LedgerError("ledger.db is <gone>")
+    with Pages(source) as running:
+        answer = running.ask("GET", "/")
+        assert (answer.status, "ledger.db is &lt;gone&gt;" in answer.text) == (503, True)
+        source.problem = None
+        assert running.ask("GET", "/").status == 200
+
+
+def test_a_slow_ledger_keeps_nobody_else_waiting() -> None:
+    """While its figures are being read, other pages and files are served; all who asked get the same answer."""
+    source = Held(overview())
+    source.gate.clear()
+    with Pages(source) as running:
+        answers: list[Any] = []
+        waiting = [threading.Thread(target=lambda: answers.append(running.ask("GET", "/").status)) for _ in range(5)]
+        for one in waiting:
+            one.start()
+        assert running.ask("GET", "/dashboard/request?id=casc_1").status == 200
+        assert running.ask("GET", "/dashboard/static/dashboard.css").status == 200
+        assert not answers
+        source.gate.set()
+        for one in waiting:
+            one.join()
+        assert answers == [200] * 5
+
+
+def test_streams_say_when_the_ledger_has_grown_and_end_with_the_server() -> None:
+    """The first event names the version that is there; the server does not wait for streams that would never end."""
+    source = Held(overview())
+    running = Pages(source)
+    with running, socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(b"GET /dashboard/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        stream = connection.makefile("rb")
+        assert _event(stream).startswith("1:")
+        source.changed = 2
+        assert _event(stream).startswith("2:")
+        running.stop()
+        assert b"event:" not in stream.read()
+
+
+def _event(stream: Any) -> str:
+    """The next event's data."""
+    while line := stream.readline():
+        if line.startswith(b"data: "):
+            return line[6:].decode().strip()
+    raise AssertionError("the stream has ended")
+
+
+def test_a_page_says_which_version_it_shows(pages: Pages, held: Held) -> None:
+    """So that its script knows whether a stream's first event is news."""
+    page = _Page(pages.ask("GET", "/").text)
+    assert page.of("html")[0]["data-version"] == f"{held.changed}:{int(NOW // 900)}"
+
+
+def test_files_are_kept_for_good_under_their_own_bytes_name(pages: Pages) -> None:
+    """A new version has another name."""
+    page = _Page(pages.ask("GET", "/").text)
+    for address in (page.of("link")[1]["href"], page.of("script")[0]["src"]):
+        assert address is not None
+        answer = pages.ask("GET", address)
+        assert (answer.status, "immutable" in answer.headers["cache-control"]) == (200, True)
+        assert "immutable" not in pages.ask("GET", address.partition("?")[0]).headers["cache-control"]
+
+
+def test_figures_are_written_as_people_read_them() -> None:
+    """Small amounts with four figures, large ones without cents; unknown ones as a dash."""
+    assert [usd(nano) for nano in (None, 0, 54_000, 12_600_000, 129_790_000_000, 4_200_000 * 10**9, -(10**9))] == [
+        "–", "$0.00", "$0.000054", "$0.0126", "$129.79", "$4,200,000", "\u2212$1.00",
+    ]  # fmt: skip
+    assert (percent(None), percent(0.1234), percent(-0.5, 0)) == ("–", "12.3\u202f%", "\u221250\u202f%")
+    assert (latency(559.4), latency(1_240)) == ("559\u202fms", "1.2\u202fs")
+    assert visible("a\u202eb\x00" + "c" * 100, 10) == "a\\u202eb\\x00ccccc…"
+
+
+def test_the_spend_chart_fits_its_plot() -> None:
+    """Bars and baseline stand inside it, the scale is round, and an empty period has no plot to divide by."""
+    points = [SpendPoint(900 * n, 900 * (n + 1), 10**9 * n, 3 * 10**9 * n, 10**9 * n, n) for n in range(10)]
+    chart = spend_chart(points)
+    assert all(0 <= bar.y <= 200 and bar.y + bar.height == pytest.approx(200) for bar in chart.bars)
+    assert [tick.text for tick in chart.grid] == ["$30.00", "$20.00", "$10.00", "$0.00"]
+    assert chart.path.startswith("M0.0 200.0H100.0L100.0 180.0H200.0")
+    assert (chart.bars[9].title, len(chart.times)) == (
+        "01 Jan 02:15 to 01 Jan 02:30: $9.00 for 9 requests; the baseline $27.00",
+        5,
+    )
+    assert spend_chart(()).bars == ()
+    assert spend_chart([SpendPoint(0, 900, 0, 0, 0, 0)]).path == ""
+
+
+def test_a_sparkline_has_gaps_and_storms_where_they_were() -> None:
+    """Of its own task; one that is short is seen all the same, and one that goes on ends at the end."""
+    series = EscalationSeries("a", tuple((PERIOD.since + 900 * n, 0 if n == 2 else 10, n) for n in range(5)))
+    episodes = (
+        Episode("a", "haiku", PERIOD.since + 900, PERIOD.since + 901, 0.5, 0.3, "escalate"),
+        Episode("a", "haiku", PERIOD.since + 3_600, None, 0.5, 0.3, "escalate"),
+        Episode("b", "haiku", PERIOD.since, None, 0.5, 0.3, "escalate"),
+    )
+    spark = rate_spark(series, episodes, NOW)
+    assert spark.path.count("M") == 2
+    assert spark.highest == 0.4
+    assert [(storm.x, storm.width) for storm in spark.storms] == [(32.0, 3.0), (128.0, 32.0)]
+    assert "goes on" in spark.storms[1].title
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("/?since=7d", "/?since=7d"), ("/dashboard/modes", "/dashboard/modes"), ("", "/"), ("//evil.example/", "/"), ("https://evil.example/", "/"),
+        ("/\\evil.example", "/"), ("/v1/messages", "/"), ("/dashboard/login?next=/", "/"), ("javascript:alert(1)", "/"), ("/dashboard/x\r\ny", "/"),
+    ],
+)  # fmt: skip
+def test_a_login_leads_to_our_own_pages_alone(text: str, address: str) -> None:
+    """Whatever the link to it said."""
+    assert page_address(text) == address
+
+
+def test_only_browsers_are_shown_pages() -> None:
+    """Clients of the API send no `accept`, or `*/*`, or JSON."""
+    assert wants_page("text/html,application/xhtml+xml,*/*;q=0.8")
+    assert not any(wants_page(accept) for accept in ("", "*/*", "application/json", "text/plain"))
+
+
+def test_one_request_can_be_asked_without_reading_the_others(pages: Pages) -> None:
+    """By HEAD, too."""
+    assert ask(pages.port, "HEAD", "/").text == ""

@@ -1,0 +1,92 @@
+"""Shards counted by cells give what one process makes of the same items as one file, to the digit; or both refuse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cascade.calibration.tables.parquet import PARTS, CountsTable, tabulate_corpus
+from cascade.calibration.tables.shards import tabulate_shards
+from cascade.core.errors import CascadeError
+from cascade.corpora.reading import open_corpus
+from cascade.corpora.shards import write_shards
+from cascade.corpora.splits import Split
+from cascade.replay.fields import fields_of
+from cascade.replay.mapping import parse_override
+from cascade.replay.run import ReplayOptions, replay_corpus
+from cascade.replay.shards.passes import count_all
+from cascade.replay.shards.run import replay_shards
+
+import os
+SEEDS=int(os.environ.get('SEEDS','24'))
+from .scenes import counting_of, draw_corpus, draw_policy, write_both
+
+
+def outcome(function: Callable[[], Any]) -> Any:
+    """What it returns, or the kind of its refusal."""
+    try:
+        return function()
+    except CascadeError as error:
+        return type(error), getattr(error, "item", None)
+
+
+def plain(table: CountsTable) -> dict[str, Any]:
+    """A table's values as lists, without its sources."""
+    made: dict[str, Any] = {field.name: getattr(table, field.name) for field in fields(table)}
+    del made["sources"], made["parts"]
+    for part in PARTS:
+        for field in fields(table.parts[part]):
+            value = getattr(table.parts[part], field.name)
+            if isinstance(value, tuple):
+                value = [one.tolist() if isinstance(one, np.ndarray) else one for one in value]
+            made[f"{part}.{field.name}"] = value.tolist() if isinstance(value, np.ndarray) else value
+    return made
+
+
+@pytest.mark.parametrize("seed", [int(os.environ["ONE"])] if "ONE" in os.environ else range(SEEDS))
+def test_replay_and_tables_equal_those_of_one_process(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    manifest, items = draw_corpus(seed, gaps=seed % 3 == 0)
+    one, many = write_both(tmp_path, manifest, items, shards=chance.randint(1, 4))
+    policy, counting, pieces = draw_policy(seed), counting_of(many), chance.randint(1, 3)
+    overrides = tuple(map(parse_override, chance.choice([(), ("small=0.25",), ("small=never",)])))
+    part: Any = chance.choice(["all", "all", "tune", "certify"])
+    split = Split(0.4, seed)
+    options = ReplayOptions(policy, overrides, part, split, reprice=policy is not None and seed % 4 == 1)
+    expected = outcome(lambda: fields_of(replay_corpus(one, options), 0))
+    found = outcome(lambda: fields_of(replay_shards(counting, options, pieces=pieces), 0))
+    assert found == expected
+    expected = outcome(lambda: plain(tabulate_corpus(one, policy, split)))
+    grouped = isinstance(expected, dict) and expected["grouped"]
+    counting = replace(counting, policy=policy, split=split)
+    assert outcome(lambda: plain(tabulate_shards(counting, grouped=grouped, pieces=pieces))) == expected
+
+
+def test_a_recorded_corpus_in_fifty_shards(tmp_path: Path, real_corpus: Callable[[str], Path]) -> None:
+    path = real_corpus("mmlupro-gpt41")
+    with open_corpus(path) as reader:
+        manifest, items = reader.manifest, list(reader)
+    write_shards(tmp_path / "many", manifest, items, items_per_shard=-(-len(items) // 50))
+    counting = counting_of(tmp_path / "many")
+    assert len(counting.shards) == 50
+    expected = fields_of(replay_corpus(path, ReplayOptions()), 0)
+    assert fields_of(replay_shards(counting, ReplayOptions()), 0) == expected
+    table = tabulate_corpus(path)
+    assert plain(tabulate_shards(counting, grouped=table.grouped)) == plain(table)
+
+
+def test_most_rows_are_grouped_by_the_engine(tmp_path: Path) -> None:
+    """Otherwise equality would say nothing of the queries."""
+    manifest, items = draw_corpus(1, gaps=False)
+    plain_items = [item for item in items if isinstance(item.input, str) and item.extra is None]
+    _, many = write_both(tmp_path, manifest, items, shards=2)
+    cells = count_all(counting_of(many))
+    assert 0 < cells.read < len(items)
+    assert cells.read >= len(items) - len(plain_items)
+    assert int(np.sum(cells.table.column("items").to_numpy())) == len(items)
