@@ -267,7 +267,7 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
     tasks: list[str] = (
         [OTHER if one is None else one for one in table.column("task").to_pylist()]
         if reading.scan.has_tasks
-        else [OTHER] * n
+        else [OTHER if reading.scan.only_task is None else reading.scan.only_task] * n
     )
     zeros, yes, no = np.zeros(n, np.int64), np.ones(n, np.bool_), np.zeros(n, np.bool_)
     low, high = reading.scan.score_range() if own.parted and n else (0, 0)
@@ -283,7 +283,7 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
 
         def summed(name: str, known: bool = known, number: int = number) -> Any:
             found = known and f"{name}{number}" in table.column_names
-            return table.column(f"{name}{number}").to_numpy().astype(np.int64) if found else zeros
+            return table.column(f"{name}{number}").fill_null(0).to_numpy().astype(np.int64) if found else zeros
 
         arrays |= {
             f"a{number}": pa.array(kind, pa.int8()),
