@@ -19,14 +19,19 @@ from cascade.cli.mode.app import mode
 from cascade.cli.options import (
     CORPUS_POLICY,
     EARLY_STOP,
+    ENGINE,
     JSON,
     LEDGER,
+    MEMORY,
     POLICY,
     REPRICE,
     SAME,
+    SCHEDULER,
     SKIP_BAD,
     SPLIT_SEED,
+    TRUST_IDS,
     TUNE,
+    WORKERS,
 )
 from cascade.cli.plan.app import plan_app
 from cascade.cli.policy.app import policy_app
@@ -189,7 +194,10 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
 def replay(  # noqa: PLR0913, PLR0917 - options
     corpora: Annotated[
         list[Path],
-        typer.Argument(metavar="CORPUS...", help="Corpora (.jsonl, .jsonl.gz, .parquet), or a shipped corpus's name."),
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Corpora (.jsonl, .jsonl.gz, .parquet), folders or quoted patterns of Parquet shards, or a shipped corpus's name.",
+        ),
     ],
     policy: Annotated[
         str | None,
@@ -230,16 +238,22 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         ),
     ] = None,
     skip_bad: Annotated[bool, SKIP_BAD] = False,
+    engine: Annotated[str, ENGINE] = "auto",
+    scheduler: Annotated[str | None, SCHEDULER] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    memory: Annotated[str, MEMORY] = "1GiB",
+    trust_ids: Annotated[bool, TRUST_IDS] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show what a policy would have done on a corpus, beside every single model. Calls no model."""
+    from cascade.cli.engines import EngineOptions  # noqa: PLC0415
     from cascade.cli.replay import CommandOptions, run_replay  # noqa: PLC0415
 
     options = CommandOptions(
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
         requirements=tuple(require or ()), skip_bad=skip_bad, samples=tuple(samples or ()), same=same,
-        early_stop=early_stop,
+        early_stop=early_stop, engine=EngineOptions(engine, scheduler, workers, memory, trust_ids),
     )  # fmt: skip
     run_replay(options, as_json=as_json)
 
@@ -248,18 +262,31 @@ app.command()(calibrate)
 
 
 @app.command()
-def tabulate(
-    corpora: Annotated[list[Path], typer.Argument(metavar="CORPUS...", help="Corpora, or a shipped corpus's name.")],
+def tabulate(  # noqa: PLR0913, PLR0917 - options
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Corpora, folders or quoted patterns of Parquet shards, or a shipped corpus's name.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to write (.parquet).")],
     policy: Annotated[str | None, CORPUS_POLICY] = None,
     tune: Annotated[float, TUNE] = 0.5,
     split_seed: Annotated[int, SPLIT_SEED] = 0,
+    engine: Annotated[str, ENGINE] = "auto",
+    scheduler: Annotated[str | None, SCHEDULER] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    memory: Annotated[str, MEMORY] = "1GiB",
+    trust_ids: Annotated[bool, TRUST_IDS] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Count corpora into one small table for `calibrate --counts`, which adds several tables up."""
+    from cascade.cli.engines import EngineOptions  # noqa: PLC0415
     from cascade.cli.tabulate import run_tabulate  # noqa: PLC0415
 
-    run_tabulate(tuple(corpora), out, policy, tune=tune, split_seed=split_seed, as_json=as_json)
+    options = EngineOptions(engine, scheduler, workers, memory, trust_ids)
+    run_tabulate(tuple(corpora), out, policy, options, split=(tune, split_seed), as_json=as_json)
 
 
 app.command()(savings)

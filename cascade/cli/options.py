@@ -7,14 +7,19 @@ import typer
 __all__ = [
     "CORPUS_POLICY",
     "EARLY_STOP",
+    "ENGINE",
     "JSON",
     "LEDGER",
+    "MEMORY",
     "POLICY",
     "REPRICE",
     "SAME",
+    "SCHEDULER",
     "SKIP_BAD",
     "SPLIT_SEED",
+    "TRUST_IDS",
     "TUNE",
+    "WORKERS",
 ]
 
 JSON = typer.Option("--json", help="Print the result as JSON.")
@@ -43,4 +48,23 @@ CORPUS_POLICY = typer.Option(
 )
 POLICY = typer.Option(
     "--policy", "-p", help="A policy file, or a shipped policy's name. Default: CASCADE_POLICY, else `default`."
+)
+ENGINE = typer.Option(
+    help="What counts a folder or pattern of Parquet shards: duckdb, dask, or python, item by item in this process. auto: duckdb where"
+    " it can decide all that the policy asks for."
+)
+SCHEDULER = typer.Option(
+    metavar="ADDRESS",
+    help="A Dask scheduler, tcp://host:port, whose workers read the same paths. Implies --engine dask.",
+)
+WORKERS = typer.Option(
+    help="The processes of a local Dask cluster; with --scheduler, the tasks at a time. Implies --engine dask. Default: one a core.",
+    min=1,
+)
+MEMORY = typer.Option(
+    help="What each process that counts may hold in memory, such as 512MiB; the rest goes to a temporary folder."
+)
+TRUST_IDS = typer.Option(
+    "--trust-ids",
+    help="Do not look for ids that occur twice over all shards, a pass of its own. Counts then have no certificate.",
 )

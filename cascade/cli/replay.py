@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cascade.cli.engines import EngineOptions, Engines
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy, Rung
 from cascade.core.text.suggestions import did_you_mean
+from cascade.corpora.sources import is_sharded
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
@@ -24,7 +26,7 @@ from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
-from cascade.replay.run import Replay, ReplayOptions, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions
 from cascade.replay.samples import parse_same, parse_samples, samples_text
 
 __all__ = ["CommandOptions", "count_and_share", "describe_storms", "early_stop_text", "per_thousand", "run_replay"]
@@ -50,6 +52,7 @@ class CommandOptions:
     samples: tuple[str, ...] = ()
     same: str | None = None
     early_stop: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     def parse(self) -> ReplayOptions:
         """The options that they mean. Raises ConfigurationError and PolicyError."""
@@ -76,16 +79,18 @@ def run_replay(command: CommandOptions, *, as_json: bool) -> None:
     requirements = [parse_requirement(text) for text in command.requirements]
     options = command.parse()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (find_corpus(path) for path in command.corpora):
-        started = time.monotonic()
-        replay = _with_progress(path, options)
-        seconds = time.monotonic() - started
-        results.append((str(path), fields_of(replay, seconds)))
-        if not as_json:
-            if len(results) > 1:
-                stdout.print()
-            _print(replay)
-            stderr.print(f"{replay.figures.items:,} items in {seconds:.1f} s", style="dim")
+    with Engines(command.engine) as engines:
+        for path in (find_corpus(path) for path in command.corpora):
+            started = time.monotonic()
+            replay = _with_progress(path, options, engines)
+            seconds = time.monotonic() - started
+            engine = {"engine": engines.used} if engines.used is not None and is_sharded(path) else {}
+            results.append((str(path), fields_of(replay, seconds) | engine))
+            if not as_json:
+                if len(results) > 1:
+                    stdout.print()
+                _print(replay)
+                stderr.print(f"{replay.figures.items:,} items in {seconds:.1f} s", style="dim")
     if as_json:
         print_json([fields for _, fields in results] if len(results) > 1 else results[0][1])
     for path, fields in results:
@@ -94,14 +99,14 @@ def run_replay(command: CommandOptions, *, as_json: bool) -> None:
         stderr.print(f"met: {requirement.text}", style="dim")
 
 
-def _with_progress(path: Path, options: ReplayOptions) -> Replay:
+def _with_progress(path: Path, options: ReplayOptions, engines: Engines) -> Replay:
     bar = Progress(
         TextColumn(f"replaying {escape(path.name)}"), BarColumn(), TextColumn("{task.completed:,.0f} items"),
         TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task("read", total=None)
-        return replay_corpus(path, options, lambda done, total: bar.update(task, completed=done, total=total))
+        return engines.replay(path, options, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cascade.calibration.tables.parquet import PARTS, CountsTable, tabulate_corpus, write_counts
+from cascade.calibration.tables.parquet import PARTS, CountsTable, write_counts
+from cascade.cli.engines import EngineOptions, Engines
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.splits import Split
@@ -16,17 +17,26 @@ __all__ = ["run_tabulate"]
 
 
 def run_tabulate(
-    corpora: tuple[Path, ...], out: Path, policy: str | None, *, tune: float, split_seed: int, as_json: bool
+    corpora: tuple[Path, ...],
+    out: Path,
+    policy: str | None,
+    engine: EngineOptions | None = None,
+    *,
+    split: tuple[float, int],
+    as_json: bool,
 ) -> None:
-    """Write the table, and print its size."""
+    """Write the table, and print its size. `split`: the share of the tuning half, and the seed."""
     if out.suffix != ".parquet":
         raise ConfigurationError(f"{out}: a table of counts must end in .parquet")
     view = load_policy(policy) if policy else None
     table: CountsTable | None = None
-    for path in corpora:
-        stderr.print(f"counting {path}", style="dim")
-        part = tabulate_corpus(find_corpus(path), view, Split(tune, split_seed))
-        table = part if table is None else table + part
+    with Engines(engine or EngineOptions()) as engines:
+        for path in corpora:
+            stderr.print(f"counting {path}", style="dim")
+            part = engines.tabulate(find_corpus(path), view, Split(*split))
+            table = part if table is None else table + part
+    for note in engines.notes:
+        stderr.print(f"note: {note}", style="dim")
     assert table is not None  # the argument is required
     rows = write_counts(out, table)
     items = {part: table.parts[part].n for part in PARTS}
@@ -41,6 +51,7 @@ def run_tabulate(
                 "levels": {rung: len(own) for rung, own in zip(table.rungs, table.whole.levels, strict=False)},
                 "grouped": table.grouped,
                 "named_groups": table.named_groups,
+                **({} if engines.used is None else {"engine": engines.used}),
             }
         )
         return

@@ -6,6 +6,7 @@ so it must be one that may be begun twice: a count does not change, and a record
 
 from __future__ import annotations
 
-from cascade.cluster.tasks import Cluster, Done, InProcess, Task, TaskFailed
+from cascade.cluster.dask import open_cluster
+from cascade.cluster.tasks import Cluster, Done, InProcess, Task, TaskFailed, should_stop
 
-__all__ = ["Cluster", "Done", "InProcess", "Task", "TaskFailed"]
+__all__ = ["Cluster", "Done", "InProcess", "Task", "TaskFailed", "open_cluster", "should_stop"]

@@ -61,6 +61,16 @@ class CascadeError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As it is, also where its message was made of other arguments: it may come from another process."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[CascadeError], args: tuple[object, ...], fields: dict[str, object]) -> CascadeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
 
 class ConfigurationError(CascadeError):
     """Something is set up wrongly: nothing was asked and nothing was paid."""

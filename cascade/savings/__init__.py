@@ -19,7 +19,8 @@ from cascade.savings.parts import Parts
 from cascade.savings.periods import DAYS_A_MONTH, Period
 from cascade.savings.projection import Projection, Variant, project
 from cascade.savings.rates import PriceBook, read_prices
-from cascade.savings.usage import Slice, UsageExport, read_usage, with_requests
+from cascade.savings.sums import Slice, UsageExport
+from cascade.savings.usage import read_usage, with_requests
 from cascade.savings.workload import Workload, load_workload
 
 __all__ = [

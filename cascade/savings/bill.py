@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from cascade.core.messages import Usage
 from cascade.savings.rates import PriceBook, cost_of
-from cascade.savings.usage import Slice
+from cascade.savings.sums import Slice
 
 __all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "uncached", "with_caching"]
 

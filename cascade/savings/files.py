@@ -1,25 +1,34 @@
-"""The rows of a usage export: CSV (any of , ; tab), JSON lines, or one JSON document."""
+"""The rows of a usage export: CSV (any of , ; tab), JSON lines, one JSON document, or Parquet (extra `parquet`)."""
 
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
-from cascade.core.errors import UsageExportError
+from cascade.core.errors import CorpusError, UsageExportError
+from cascade.corpora.decoding import LineError
 from cascade.savings.columns import plain
 
-__all__ = ["rows_of"]
+__all__ = ["USAGE_CELLS", "rows_of"]
+
+USAGE_CELLS = ("usage", "usagedetails")
+"""Columns whose cells may hold a whole usage as JSON, without case and punctuation."""
 
 _MAX_BYTES = 64 * 1024 * 1024  # of one line, and of a JSON document
-_Row = tuple[int, dict[str, Any]]
+_Row = tuple[int | str, dict[str, Any]]
 
 
 def rows_of(path: Path, source: str) -> Iterator[_Row]:
-    """Every row with its line (or number). Raises UsageExportError if the file cannot be read."""
+    """Every row with its line (or number). Raises UsageExportError if the file cannot be read, MissingExtra for Parquet."""
+    if path.suffix == ".parquet":
+        yield from _parquet(path, source)
+        return
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.read(4096).lstrip()
@@ -35,6 +44,28 @@ def rows_of(path: Path, source: str) -> Iterator[_Row]:
         raise UsageExportError(problem, where=source, hint="check the path") from error
     except UnicodeDecodeError:
         raise UsageExportError("is not UTF-8 text", where=source, hint="decompress it, or export it as UTF-8") from None
+
+
+def _parquet(path: Path, source: str) -> Iterator[_Row]:
+    from cascade.corpora.parquet import open_table, table_rows  # noqa: PLC0415 - an extra
+
+    number = 0
+    try:
+        with open_table(path) as table:
+            for number, row in enumerate(table_rows(table), 1):
+                cells = {name: _plain_cell(cell) for name, cell in row.items()}
+                yield f"row {number}", _expanded(_flat(cells))
+    except CorpusError as error:
+        raise UsageExportError(error.problem, where=source, hint=error.hint) from None
+    except LineError as error:
+        raise UsageExportError(error.problem, where=f"{source}:row {number + 1}", hint=error.hint) from None
+
+
+def _plain_cell(cell: object) -> object:
+    """A number or a text where Parquet has a type of its own: 12.00 as a decimal, a date, a time."""
+    if isinstance(cell, Decimal):
+        return int(cell) if cell == cell.to_integral_value() else float(cell)
+    return cell.isoformat() if isinstance(cell, (dt.date, dt.datetime)) else cell
 
 
 def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
@@ -64,7 +95,7 @@ def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
 def _expanded(row: dict[str, Any]) -> dict[str, Any]:
     """The row with a usage cell in JSON (Langfuse's CSV) expanded into columns."""
     for name in tuple(row):
-        if plain(name) in ("usage", "usagedetails") and str(row[name]).startswith("{"):
+        if plain(name) in USAGE_CELLS and str(row[name]).startswith("{"):
             try:
                 row |= _flat({name: json.loads(row[name])})
             except (ValueError, RecursionError):

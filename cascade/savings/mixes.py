@@ -8,17 +8,18 @@ from fractions import Fraction
 
 from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.policy import Policy
-from cascade.corpora import CorpusReader
+from cascade.corpora import CorpusReader, Manifest
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
-from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns
+from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.discrimination import auroc_of_replies
+from cascade.replay.figures import Figures
 from cascade.replay.mapping import mapping_for, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
 from cascade.savings.bill import Basis
 
-__all__ = ["Mix", "ReplayedCorpus", "mix_of_corpus", "read_mix"]
+__all__ = ["Mix", "ReplayedCorpus", "mix_of_corpus", "mix_of_figures", "read_mix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,14 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     view, priced = _priced(views)
     tasks = tally(columns, view, evaluate(columns, view))
     figures = total(tasks, singles_of(columns, view))
-    n, rungs = figures.items, view.mapping.names
+    return mix_of_figures(figures, view.mapping, manifest, priced=priced, auroc=_auroc(columns, view), tasks=len(tasks))
+
+
+def mix_of_figures(
+    figures: Figures, mapping: PolicyMapping, manifest: Manifest, *, priced: bool, auroc: float | None, tasks: int
+) -> Mix:
+    """The mix that a replay's figures are; `priced`: whether their costs are known. The rest is as `ReplayedCorpus` has it."""
+    n, rungs = figures.items, mapping.names
     singles = [figures.singles.get(rung) for rung in rungs]
     answered = {**figures.shipped, rungs[-1]: figures.shipped[rungs[-1]] + figures.abstained}
     observed = ReplayedCorpus(
@@ -102,9 +110,9 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
         singles=tuple(single and (single.quality, single.wrong / n) for single in singles),
         cost=figures.cost if priced else None,
         single_costs=tuple(single.cost if single and priced else None for single in singles),
-        auroc=_auroc(columns, view),
-        tasks=len(tasks),
-        others=tuple(other_models(view.mapping, manifest)),
+        auroc=auroc,
+        tasks=tasks,
+        others=tuple(other_models(mapping, manifest)),
     )
     shares = tuple(Fraction(answered[rung], n) for rung in rungs)
     return Mix(shares, tuple(Fraction(figures.reached[rung], n) for rung in rungs), "measured", observed)

@@ -24,7 +24,7 @@ from cascade.core.triage import triage_tokens
 from cascade.savings.bill import Caching, with_caching
 from cascade.savings.mixes import Mix
 from cascade.savings.rates import BothRates, PriceBook, cost_of
-from cascade.savings.usage import Slice
+from cascade.savings.sums import Slice
 
 __all__ = ["RATES", "Projection", "Variant", "project"]
 

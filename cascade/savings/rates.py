@@ -21,7 +21,7 @@ from cascade.core.policy import Policy, Price, Rung
 from cascade.core.prices import Rates, RateTier
 from cascade.policy.binding import called_rungs
 from cascade.policy.pricing import NoPrice, rates_of
-from cascade.savings.usage import SIZE_STEP, Slice
+from cascade.savings.sums import SIZE_STEP, Slice
 
 __all__ = ["BothRates", "PriceBook", "cost_of", "read_prices"]
 

@@ -11,111 +11,73 @@ import datetime as dt
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from cascade.core.errors import UsageExportError
+from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.messages import Usage
-from cascade.savings.columns import Field, check_columns, find_columns, is_usage, plain, unread
+from cascade.corpora.shards import files_of
+from cascade.savings.columns import Field, check_columns, find_columns, is_usage, plain
 from cascade.savings.files import rows_of
+from cascade.savings.sums import SIZE_STEP, Slice, UsageExport, UsageSums, map_hint, total_of
 
-__all__ = ["Slice", "UsageExport", "read_usage", "with_requests"]
-
-SIZE_STEP: Final = 1_000
-"""Tokens: average prompts are grouped in steps of this, for price tiers (which start at multiples of it)."""
+__all__ = [
+    "count_usage",
+    "day_of",
+    "is_batch_tier",
+    "is_total",
+    "read_usage",
+    "size_of",
+    "usage_files",
+    "with_requests",
+]
 
 # 1200, 1,200 and 1200.0; not 1.200 or 1,5, which mean different numbers in different countries.
 _WHOLE = re.compile(r"[0-9]{1,18}(?:\.0{1,2})?|[0-9]{1,3}(?:,[0-9]{3}){1,5}")
 _TOTALS: Final = {"total", "sum", "grandtotal"}
-_INCLUDES: Final = {True: "includes", False: "does not include"}
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Usage of one model at one price. `requests` None: the export does not give their number.
-
-    `size`: the average prompt is in (size x 1,000, (size + 1) x 1,000] tokens; None if not known.
-    `single`: every row was one request, so its price tier is certain. `where`: file and line of its first row.
-    """
-
-    model: str
-    batch: bool
-    size: int | None
-    single: bool
-    requests: int | None
-    usage: Usage
-    where: str = "usage"
-
-
-@dataclass(frozen=True, slots=True)
-class UsageExport:
-    """A whole export. `days`: from the first date to the last, both included; None without dates.
-
-    `skipped`: rows without usage. `totals`: rows that are the sum of others, not counted again. `unread`: columns not read
-    although their names suggest usage.
-    """
-
-    source: str
-    slices: tuple[Slice, ...]
-    rows: int
-    skipped: int
-    days: int | None
-    columns: Mapping[Field, str]
-    totals: int = 0
-    unread: tuple[str, ...] = ()
-
-    @property
-    def usage(self) -> Usage:
-        """All tokens together."""
-        total = Usage()
-        for part in self.slices:
-            total += part.usage
-        return total
-
-    @property
-    def requests(self) -> int | None:
-        """The number of requests; None if the export does not give it."""
-        counts = [part.requests for part in self.slices]
-        return None if None in counts else sum(count or 0 for count in counts)
 
 
 def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None = None) -> UsageExport:
-    """Read an export. `given`: columns by field, from `--map`, in addition to the known names.
+    """Read an export; a folder or a pattern of Parquet files is one.
 
-    Raises UsageExportError with file and line if it cannot be read.
+    `given`: columns by field, from `--map`, in addition to the known names. Raises UsageExportError with file and line if it cannot be read; MissingExtra for Parquet without pyarrow.
     """
-    source = os.fspath(path)
-    column_map = _ColumnMap(given or {}, source)
-    sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage, str]] = {}
-    first: dt.date | None = None
-    last: dt.date | None = None
-    rows = skipped = totals = 0
-    for line, row in rows_of(Path(path), source):
-        where = f"{source}:{line}"
+    files = usage_files(path)
+    return total_of(count_usage(file, given) for file in files).export(os.fspath(path), given or {})
+
+
+def usage_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The files of an export, by name. Raises UsageExportError."""
+    try:
+        return files_of(path)
+    except CorpusError as error:
+        raise UsageExportError(error.problem, where=error.where, hint=error.hint) from None
+
+
+def count_usage(file: str, given: Mapping[Field, str] | None = None) -> UsageSums:
+    """Add up the rows of one file of an export. Raises as `read_usage`."""
+    sums = UsageSums()
+    column_map = _ColumnMap(given or {}, sums)
+    for line, row in rows_of(Path(file), file):
+        where = f"{file}:{line}"
         columns = column_map.columns(row, where)
         read = _Reader(row, columns, where, column_map)
         usage, model = read.usage(), read.text("model")
         if model is None and usage == Usage():
-            skipped += 1  # a span, or a total, without tokens
+            sums.skipped += 1  # a span, or a total, without tokens
             continue
-        if plain(model or str(next(iter(row.values())))) in _TOTALS:
-            totals += 1
+        if is_total(model or str(next(iter(row.values())))):
+            sums.totals += 1
             continue
         if model is None:
             raise UsageExportError("has tokens but no model", where=where, hint="group the export by model")
-        rows += 1
+        sums.rows += 1
         requests = read.requests()
-        size = _size(usage, requests)
-        key = (model, read.is_batch(), size, requests == 1)
-        count, total, start = sums.get(key, (0, Usage(), where))
-        sums[key] = (None if requests is None or count is None else count + requests, total + usage, start)
+        sums.add((model, read.is_batch(), size_of(usage, requests), requests == 1), requests, usage, where)
         if (day := read.date()) is not None:
-            first, last = min(first or day, day), max(last or day, day)
-    found = column_map.all(empty=not rows)
-    slices = tuple(Slice(*key, *value) for key, value in sums.items())
-    days = (last - first).days + 1 if first and last else None
-    return UsageExport(source, slices, rows, skipped, days, found, totals, column_map.unread(found))
+            sums.see_day(day)
+    return sums
 
 
 def with_requests(export: UsageExport, requests: int) -> UsageExport:
@@ -138,65 +100,61 @@ def with_requests(export: UsageExport, requests: int) -> UsageExport:
     total, given, known = sum(weights) or 1, 0, list[Slice]()
     for place, part in enumerate(open_, 1):
         upto = (requests - counted) * sum(weights[:place]) // total
-        known.append(replace(part, requests=upto - given, size=_size(part.usage, upto - given)))
+        known.append(replace(part, requests=upto - given, size=size_of(part.usage, upto - given)))
         given = upto
     return replace(export, slices=(*(part for part in export.slices if part.requests is not None), *known))
 
 
-def _size(usage: Usage, requests: int | None) -> int | None:
+def size_of(usage: Usage, requests: int | None) -> int | None:
+    """Which step of `SIZE_STEP` tokens the average prompt is in; None if the number of requests is not known."""
     return (max(usage.prompt_tokens, 1) - 1) // (requests * SIZE_STEP) if requests else None
+
+
+def is_total(name: str) -> bool:
+    """Whether a row of this model, or with this first cell, is the sum of others."""
+    return plain(name) in _TOTALS
+
+
+def is_batch_tier(tier: str | None) -> bool:
+    """Whether a row of this tier was billed as a batch."""
+    return (tier or "").casefold() in ("batch", "batches", "true", "message_batch")
+
+
+def day_of(text: str, column: str, where: str) -> dt.date:
+    """The day, from an ISO date or time, or from Unix seconds. Raises UsageExportError."""
+    try:
+        if text.replace(".", "", 1).isdigit() and len(text.partition(".")[0]) >= 9:
+            seconds = float(text) / (1000 if len(text.partition(".")[0]) >= 12 else 1)
+            return dt.datetime.fromtimestamp(seconds, dt.UTC).date()
+        return dt.date.fromisoformat(text[:10].replace("/", "-"))
+    except (ValueError, OverflowError, OSError):
+        raise UsageExportError(
+            f"{column!r} is not a date such as 2026-11-30",
+            where=where,
+            hint="correct it, or --map date=COLUMN with another column",
+        ) from None
 
 
 class _ColumnMap:
     """The column of each field, for rows whose keys may differ: a column that only a later row has counts, too."""
 
-    def __init__(self, given: Mapping[Field, str], source: str) -> None:
-        self._given, self._source = given, source
+    def __init__(self, given: Mapping[Field, str], sums: UsageSums) -> None:
+        self._given, self._sums = given, sums
         self._by_names: dict[tuple[str, ...], dict[Field, str]] = {}
-        self._settled: dict[str, tuple[bool, str]] = {}
         self.is_given = bool(given.keys() & {"input", "prompt"})
 
     def columns(self, row: Mapping[str, Any], where: str) -> dict[Field, str]:
         names = tuple(row)
         if (found := self._by_names.get(names)) is None:
             found = self._by_names[names] = find_columns(names, self._given)
+            self._sums.names[names] = None
             if is_usage(found):
                 check_columns(found, names, where, self._given)
         return found
 
     def settle(self, column: str, where: str, *, includes: bool) -> None:
         """Note whether an input column includes cached tokens. Raises UsageExportError if an earlier row differs."""
-        before, first = self._settled.setdefault(column, (includes, where))
-        if before != includes:
-            raise UsageExportError(
-                f"{column!r} {_INCLUDES[includes]} the cached tokens here, but {_INCLUDES[before]} them at {first}",
-                where=where,
-                hint=_map_hint(column),
-            )
-
-    def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
-        """Columns of the whole file that were not read although their names suggest usage."""
-        return tuple(unread(dict.fromkeys(name for names in self._by_names for name in names), found))
-
-    def all(self, *, empty: bool) -> dict[Field, str]:
-        """The columns of the whole file. Raises UsageExportError without usage, or if a column from `--map` is missing."""
-        found: dict[Field, str] = {}
-        for columns in self._by_names.values():
-            found |= columns
-        for field, column in self._given.items():
-            if field not in found and self._by_names:
-                raise UsageExportError(
-                    f"has no column {column!r}", where=self._source, hint=f"correct --map {field}=COLUMN"
-                )
-        if empty:
-            for names, columns in self._by_names.items():
-                check_columns(columns, names, self._source, self._given)
-            raise UsageExportError(
-                "has no rows with token counts",
-                where=self._source,
-                hint="export a row per request, or per model and day",
-            )
-        return found
+        self._sums.settle(column, where, includes=includes)
 
 
 class _Reader:
@@ -267,7 +225,7 @@ class _Reader:
                 f"{self._columns['total']!r} is {total:,}: neither {tokens + output:,} (cached tokens included in"
                 f" {column!r}) nor {tokens + cached + output:,} (not included), the sums of {names}",
                 where=self._where,
-                hint=_map_hint(column),
+                hint=map_hint(column),
             )
         self._map.settle(column, self._where, includes=includes)
         return includes
@@ -280,25 +238,12 @@ class _Reader:
 
     def is_batch(self) -> bool:
         """Whether it was billed as a batch."""
-        return (self.text("tier") or "").casefold() in ("batch", "batches", "true", "message_batch")
+        return is_batch_tier(self.text("tier"))
 
     def date(self) -> dt.date | None:
         """The day, from an ISO date or time, or from Unix seconds."""
         text = self.text("date")
-        if text is None:
-            return None
-        try:
-            if text.replace(".", "", 1).isdigit() and len(text.partition(".")[0]) >= 9:
-                seconds = float(text) / (1000 if len(text.partition(".")[0]) >= 12 else 1)
-                return dt.datetime.fromtimestamp(seconds, dt.UTC).date()
-            return dt.date.fromisoformat(text[:10].replace("/", "-"))
-        except (ValueError, OverflowError, OSError):
-            column = self._columns["date"]
-            raise UsageExportError(
-                f"{column!r} is not a date such as 2026-11-30",
-                where=self._where,
-                hint="correct it, or --map date=COLUMN with another column",
-            ) from None
+        return None if text is None else day_of(text, self._columns["date"], self._where)
 
     def _whole(self, field: Field) -> int | None:
         value = self._value(field)
@@ -320,7 +265,3 @@ class _Reader:
                 hint=f"correct it, or --map {field}=COLUMN with another column",
             )
         return int(number)
-
-
-def _map_hint(column: str) -> str:
-    return f"--map prompt={column} if it includes them, --map input={column} if not"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import JSON, POLICY
+from cascade.cli.options import ENGINE, JSON, MEMORY, POLICY, SCHEDULER, TRUST_IDS, WORKERS
 
 __all__ = ["savings"]
 
@@ -16,7 +16,7 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     usage: Annotated[
         Path | None,
         typer.Argument(
-            help="A usage export: CSV, JSON lines or JSON. Without one, and without --workload, what the ledger shows is reported."
+            help="A usage export: CSV, JSON lines, JSON or Parquet, or a folder or quoted pattern of Parquet shards. Without one, and without --workload, what the ledger shows is reported."
         ),
     ] = None,
     workload: Annotated[
@@ -41,7 +41,12 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     policy: Annotated[str | None, POLICY] = None,
     corpus: Annotated[
-        str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")
+        str | None,
+        typer.Option(
+            "--corpus",
+            "-c",
+            help="Measure the mix on this corpus, or a folder or quoted pattern of shards, under the policy.",
+        ),
     ] = None,
     mix: Annotated[
         str | None,
@@ -77,13 +82,20 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     more: Annotated[
         bool, typer.Option("--more", help="Also show prompt caching, batch, and other escalation rates.")
     ] = False,
+    engine: Annotated[str, ENGINE] = "auto",
+    scheduler: Annotated[str | None, SCHEDULER] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    memory: Annotated[str, MEMORY] = "1GiB",
+    trust_ids: Annotated[bool, TRUST_IDS] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Compare a bill with the bill under a policy, and tell where a saving comes from. Calls no model."""
+    from cascade.cli.engines import EngineOptions  # noqa: PLC0415
     from cascade.cli.savings.command import SavingsOptions, run_savings  # noqa: PLC0415
 
     options = SavingsOptions(
         usage=usage, policy=policy, corpus=corpus, mix=mix, routed=routed, period_days=period_days, requests=requests,
         cached=cached, columns=tuple(column or ()), prices=tuple(price or ()), workload=workload, ledger=ledger, since=since,
+        engine=EngineOptions(engine, scheduler, workers, memory, trust_ids),
     )  # fmt: skip
     run_savings(options, more=more, as_json=as_json)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from cascade.cli.output import print_json
+from cascade.cli.engines import EngineOptions, Engines
+from cascade.cli.output import print_json, stderr
 from cascade.cli.savings import ledger as ledger_view
 from cascade.cli.savings import workload as workload_view
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
 from cascade.core.errors import LedgerError, PolicyError, UsageExportError
 from cascade.core.handoff.passing import carries_plans
 from cascade.core.policy import Policy
-from cascade.corpora import open_corpus
 from cascade.costs import read_since
 from cascade.engine import default_policy
 from cascade.ledger.reading import reading
@@ -32,14 +32,12 @@ from cascade.savings import (
     advise,
     load_workload,
     make_bill,
-    mix_of_corpus,
     observe,
     price_workload,
     project,
     read_map,
     read_mix,
     read_prices,
-    read_usage,
     with_requests,
 )
 
@@ -66,6 +64,7 @@ class SavingsOptions:
     workload: str | None = None
     ledger: str | None = None
     since: str | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     @property
     def with_ledger(self) -> bool:
@@ -92,9 +91,12 @@ def run_savings(
     if options.usage is None:
         _run_without_export(options, as_json=as_json, now=now)
         return
-    result = _compute(options, now)
+    with Engines(options.engine) as engines:
+        result = _compute(options, engines, now)
+    for note in engines.notes:
+        stderr.print(f"note: {note}", style="dim")
     if as_json:
-        print_json(report_fields(result))
+        print_json(report_fields(result) | ({"engine": engines.used} if engines.used is not None else {}))
     else:
         show_report(result, more=more or options.cached is not None)  # --cached asks for the table of variants
 
@@ -139,7 +141,7 @@ def _policy_and_prices(options: SavingsOptions, name: str) -> tuple[Policy, Pric
     return policy, PriceBook(read_prices(options.prices), policy)
 
 
-def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport:
+def _compute(options: SavingsOptions, engines: Engines, now: Callable[[], float]) -> SavingsReport:
     assert options.usage is not None
     mixes = {"--mix": options.mix, "--corpus": options.corpus, "--ledger": options.ledger or options.since}
     if len(given := [name for name, value in mixes.items() if value is not None]) > 1:
@@ -149,11 +151,11 @@ def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport
     policy, book = _policy_and_prices(options, options.policy or default_policy())
     _refuse_reviews(policy)
     _refuse_plans(policy)
-    export = read_usage(options.usage, read_map(options.columns))
+    export = engines.usage(options.usage, read_map(options.columns), required=options.corpus is None)
     if options.requests is not None:
         export = with_requests(export, options.requests)
     seen = _observe(options, policy, book, now).observed if options.with_ledger else None
-    mix = seen.mix if seen is not None else _mix(options, policy)
+    mix = seen.mix if seen is not None else _mix(options, policy, engines)
     cached = _cached_share(options.cached)
     bill = make_bill(export.slices, book, cached)
     projection = project(export.slices, policy, book, mix, bill.cost, cached)
@@ -190,13 +192,10 @@ def _refuse_plans(policy: Policy) -> None:
         )
 
 
-def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:
+def _mix(options: SavingsOptions, policy: Policy, engines: Engines) -> Mix | None:
     if options.mix is not None:
         return read_mix(options.mix, [rung.rung for rung in policy.ladder])
-    if options.corpus is None:
-        return None
-    with open_corpus(find_corpus(options.corpus)) as reader:
-        return mix_of_corpus(reader, policy)
+    return None if options.corpus is None else engines.mix(find_corpus(options.corpus), policy)
 
 
 def _period(options: SavingsOptions, export: UsageExport) -> Period:

@@ -64,11 +64,11 @@ class Engine:
         """Make a `pyarrow.Table` a table of this name in queries."""
         self._connection.register(name, rows)
 
-    def add_function(self, name: str, function: Callable[..., Any], texts: int) -> None:
-        """Make a function of so many columns of texts, each a `pyarrow.ChunkedArray`, one of queries. It returns 8-bit numbers."""
+    def add_function(self, name: str, function: Callable[..., Any], texts: int, *, returns: str = "TINYINT") -> None:
+        """Make a function of so many columns of texts, each a `pyarrow.ChunkedArray`, one of queries. It returns values of the type `returns`."""
         kind = self._module.sqltypes
         self._connection.create_function(
-            name, function, [kind.VARCHAR] * texts, kind.TINYINT, type="arrow", null_handling="special"
+            name, function, [kind.VARCHAR] * texts, getattr(kind, returns), type="arrow", null_handling="special"
         )
 
     @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -19,7 +20,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import LineError, decode_manifest
 from cascade.corpora.encoding import raw_manifest
 from cascade.corpora.items import Manifest
-from cascade.corpora.parquet import Rows
+from cascade.corpora.parquet import Rows, open_table
 from cascade.corpora.sources import Shard, ShardedSource, is_sharded
 
 __all__ = ["Shards", "files_of", "find_files", "find_shards"]
@@ -33,10 +34,11 @@ _TAIL: Final = 1 << 16  # bytes at a file's end that tell two files of one size 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """A sharded corpus. `manifest`: the one that all share, its `items` the sum of their rows."""
+    """A sharded corpus. `manifest`: the one that all share, its `items` the sum of their rows. `columns`: those of any of them."""
 
     source: ShardedSource
     manifest: Manifest
+    columns: frozenset[str]
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -85,15 +87,17 @@ def find_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def find_shards(path: str | os.PathLike[str]) -> Shards:
-    """The shards of a corpus, their footers read and their manifests compared.
+    """The shards of a corpus, their footers read and their manifests compared. One Parquet file is a corpus of one shard.
 
     Raises CorpusError that names the file for one that is no Parquet corpus, and both files and the key for manifests that differ;
     MissingExtra without pyarrow.
     """
     shards: list[Shard] = []
     first: Manifest | None = None
-    for file in find_files(path):
-        shard, manifest = _read_footer(file)
+    columns: frozenset[str] = frozenset()
+    for file in files_of(path):
+        shard, manifest, own = _read_footer(file)
+        columns |= own
         if first is None:
             first = manifest
         elif (differs := _difference(_comparable(first), _comparable(manifest))) is not None:
@@ -106,7 +110,7 @@ def find_shards(path: str | os.PathLike[str]) -> Shards:
     assert first is not None  # `find_files` raises for none
     source = ShardedSource(os.fspath(path))
     source.shards = tuple(shards)
-    return Shards(source, replace(first, items=sum(shard.rows for shard in shards)))
+    return Shards(source, replace(first, items=sum(shard.rows for shard in shards)), columns)
 
 
 def _in_folder(folder: str, root: str, entered: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -158,7 +162,7 @@ _PATTERN_HINT: Final = "end the pattern in .parquet"
 
 def _refuse_format(file: str) -> None:
     if file.endswith(_OTHER_FORMATS):
-        hint = "shards are Parquet: write it as one (`write_shards`), or move it away"
+        hint = "shards are Parquet: write it as one, or move it away"
         raise CorpusError("stands among Parquet shards in another format", where=file, hint=hint)
 
 
@@ -179,8 +183,14 @@ def _refuse_twice(files: Sequence[str]) -> None:
         for file in alike if len(alike) > 1 else ():
             with Path(file).open("rb") as content:
                 digest = hashlib.file_digest(content, "sha256").digest()
-            if (other := contents.setdefault(digest, file)) != file:
+            if (other := contents.setdefault(digest, file)) != file and _has_rows(file):
                 raise CorpusError(f"has the same content as {other}", where=file, hint="remove one of the two")
+
+
+def _has_rows(file: str) -> bool:
+    """Engines that write in parts leave files without a row, all with the same bytes."""
+    with closing(open_table(file)) as table:
+        return bool(table.metadata.num_rows)
 
 
 def _end_of(file: str) -> bytes:
@@ -193,7 +203,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_footer(file: str) -> tuple[Shard, Manifest]:
+def _read_footer(file: str) -> tuple[Shard, Manifest, frozenset[str]]:
     try:
         stamp = _stamp(Path(file).stat())
     except OSError as error:
@@ -212,7 +222,7 @@ def _read_footer(file: str) -> tuple[Shard, Manifest]:
         hint = "is it complete? A shard's `items` is its own number; it may be left out"
         raise CorpusError(problem, where=file, hint=hint)
     _refuse_columns_in_folders(file, columns)
-    return Shard(file, count, stamp), manifest
+    return Shard(file, count, stamp), manifest, columns
 
 
 def _refuse_columns_in_folders(file: str, columns: frozenset[str]) -> None:

@@ -287,10 +287,10 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
 
         arrays |= {
             f"a{number}": pa.array(kind, pa.int8()),
-            f"c{number}": table.column(f"c{index}").combine_chunks() if is_key else pa.nulls(n, pa.float64()),
+            f"c{number}": table.column(f"c{index}").combine_chunks().cast(pa.float64()) if is_key else pa.nulls(n, pa.float64()),
             f"f{number}": failed,
             f"g{number}": yes if known else no,
-            f"p{number}": yes if known else no,
+            f"p{number}": yes if known and (index is not None or not own.reprice) else no,
             **{f"{name}{number}": summed(name) for name in "hlnwr"},
         }
     arrays |= {
