@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from cascade.calibration.tables.parquet import PARTS, CountsTable, tabulate_corpus
@@ -27,7 +27,6 @@ from cascade.replay.mapping import parse_override
 from cascade.replay.run import ReplayOptions, replay_corpus
 from cascade.replay.shards.passes import count_all
 from cascade.replay.shards.run import replay_shards
-
 
 from .scenes import RUNGS, counting_of, draw_corpus, draw_policy, write_both
 
@@ -117,6 +116,6 @@ def test_more_items_than_a_bootstrap_takes(tmp_path: Path) -> None:
         line = encode_line(raw_manifest(manifest), "", "").strip()
         table = pa.table(columns).replace_schema_metadata({MANIFEST_KEY: line})
         (tmp_path / "many").mkdir(exist_ok=True)
-        pa.parquet.write_table(table, tmp_path / "many" / f"{number}.parquet")
+        pq.write_table(table, tmp_path / "many" / f"{number}.parquet")
     expected = fields_of(replay_corpus(tmp_path / "many", ReplayOptions()), 0)
     assert fields_of(replay_shards(counting_of(tmp_path / "many"), ReplayOptions(), pieces=2), 0) == expected

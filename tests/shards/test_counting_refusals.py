@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from cascade import Policy
@@ -66,13 +66,13 @@ def shards(folder: Path, **more: Any) -> Path:
 def test_an_invalid_cell_is_refused_as_by_the_reader(tmp_path: Path, column: str, value: Any) -> None:
     folder = shards(tmp_path)
     path = folder / "part-00001.parquet"
-    table = pa.parquet.read_table(path)
+    table = pq.read_table(path)
     place = table.schema.get_field_index(column)
     cells = table.column(column).to_pylist()
     changed = table.set_column(
         place, table.schema.field(place), pa.array([cells[0], value], table.schema.field(place).type)
     )
-    pa.parquet.write_table(changed, path)
+    pq.write_table(changed, path)
     with pytest.raises(CorpusError) as expected:
         replay_corpus(folder, ReplayOptions())
     with pytest.raises(CorpusError) as found:
