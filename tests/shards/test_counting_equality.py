@@ -54,6 +54,7 @@ def plain(table: CountsTable) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_replay_and_tables_equal_those_of_one_process(tmp_path: Path, seed: int) -> None:
+    """Every field of `replay --json` but the seconds, and every column of the table; or the same refusal."""
     chance = random.Random(seed)
     manifest, items = draw_corpus(seed, gaps=seed % 3 == 0)
     one, many = write_both(tmp_path, manifest, items, shards=chance.randint(1, 4))
@@ -72,6 +73,7 @@ def test_replay_and_tables_equal_those_of_one_process(tmp_path: Path, seed: int)
 
 
 def test_a_recorded_corpus_in_fifty_shards(tmp_path: Path, real_corpus: Callable[[str], Path]) -> None:
+    """Real answers, escapes, verdicts and usage."""
     path = real_corpus("mmlupro-gpt41")
     with open_corpus(path) as reader:
         manifest, items = reader.manifest, list(reader)

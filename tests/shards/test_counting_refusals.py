@@ -27,6 +27,7 @@ LADDER = [
 
 
 def policy(**keys: Any) -> Policy:
+    """A policy of the three rungs, with more keys."""
     below = [{**rung, "threshold": 0.5} for rung in LADDER[:-1]]
     return Policy.model_validate({"version": 1, "name": "asked", "ladder": [*below, LADDER[-1]], **keys})
 
@@ -64,6 +65,7 @@ def shards(folder: Path, **more: Any) -> Path:
     ],
 )
 def test_an_invalid_cell_is_refused_as_by_the_reader(tmp_path: Path, column: str, value: Any) -> None:
+    """Shard, row, item and words are those of the reader of the same folder."""
     folder = shards(tmp_path)
     path = folder / "part-00001.parquet"
     table = pq.read_table(path)
@@ -82,6 +84,7 @@ def test_an_invalid_cell_is_refused_as_by_the_reader(tmp_path: Path, column: str
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    """The engine does not say which file it could not read."""
     folder = shards(tmp_path)
     counting, path = counting_of(folder), folder / "part-00001.parquet"
     content = bytearray(path.read_bytes())
@@ -104,6 +107,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_cells_cannot_say_names_its_key(tmp_path: Path, key: str, keys: dict[str, Any]) -> None:
+    """So that the caller can read item by item instead; the error crosses processes."""
     counting = counting_of(shards(tmp_path, at=1.0))
     with pytest.raises(Undecided) as found:
         replay_shards(counting, ReplayOptions(policy(**keys)))
@@ -112,6 +116,7 @@ def test_what_cells_cannot_say_names_its_key(tmp_path: Path, key: str, keys: dic
 
 
 def test_options_that_need_each_item_name_their_key(tmp_path: Path) -> None:
+    """As keys of the policy do."""
     counting = counting_of(shards(tmp_path))
     for options, key in (
         (replace(ReplayOptions(), exact=True), "--exact-engine"),
