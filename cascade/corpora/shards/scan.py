@@ -32,6 +32,7 @@ Price = tuple[int, int, int]
 
 GRID: Final = 1 << 30
 _MOST_LEFT: Final = 2_000_000  # rows left to the reader whose numbers are held at once
+_ROUNDS: Final = "6755399441055744.0::DOUBLE"  # 1.5 * 2^52
 _MOST_TOKENS: Final = 1_000_000  # of a plain row: 64 bits hold its price
 _PARTS: Final = ("tune", "certify")
 _TYPES: Final = {"text": "VARCHAR", "double": "DOUBLE", "int": "BIGINT"}
@@ -94,6 +95,8 @@ class Scan:
 
     def cells(self, most: int) -> Any:
         """The plain rows in cells, at most so many, a `pyarrow.Table`; `state` null: how many rows are not plain. Raises QueryFailed."""
+        if self._may_be_lean() and (found := self._lean_cells(most)) is not None:
+            return found
         sums = ["count(*) AS items"]
         top = self._place(self._question.asked[-1])
         for n in range(len(self._question.rungs)):
@@ -106,6 +109,62 @@ class Scan:
         keys = ", ".join(self.keys)
         return self._engine.table(f"SELECT {keys}, {', '.join(sums)} FROM ({self.rows()}) GROUP BY {keys} LIMIT {most}")
 
+    def _may_be_lean(self) -> bool:
+        """Whether the footers prove what the query would test, and scores look like 0 and 1: then far less is computed for each row."""
+        own = self._question
+        proved = bool(self._paths) and 0 < own.right_at <= 1 and own.prices is None
+        proved = proved and all(
+            f"{rung}.score" in footer.whole and f"{rung}.cost_usd" in footer.whole
+            and footer.is_within(f"{rung}.score", 0, 1) and footer.is_within(f"{rung}.cost_usd", 0, 1000)
+            and (rung not in own.asked or f"{rung}.confidence" not in footer.filled or footer.is_within(f"{rung}.confidence", 0, 1))
+            for footer in self._footers for rung in own.rungs
+        )  # fmt: skip
+        if not proved:
+            return False
+        query = f"SELECT bool_and({self._is_binary()}) AS told FROM (SELECT {', '.join(self._raw())} FROM {files(self._paths[:1])} LIMIT 10000)"
+        return bool(self._engine.table(query).to_pylist()[0]["told"])
+
+    def _is_binary(self) -> str:
+        scores = (self._column(f"{rung}.score") for rung in self._question.rungs)
+        return " AND ".join(f"({score} = 0 OR {score} = 1)" for score in scores)
+
+    def _lean_cells(self, most: int) -> Any:
+        """As `cells`, of scores that are all 0 or 1; None if they are not, or if something else needs the full query.
+
+        The sums are of doubles that are whole and not negative: below 2^53 they are exact. A NaN that the footers do not tell of
+        shows in a sum or a key.
+        """
+        own, top = self._question, self._place(self._question.asked[-1])
+        places = range(len(own.rungs))
+        made = [f"{self._column(f'{rung}.confidence')} AS c{n}" for n, rung in enumerate(own.asked[:-1])]
+        made += [f"{self._column(f'{rung}.score')} AS s{n}" for n, rung in enumerate(own.rungs)]
+        # Adding this constant rounds to whole numbers, half to even, as `numpy.rint` does.
+        made += [
+            f"({self._column(f'{rung}.cost_usd')} * 1e9 + {_ROUNDS}) - {_ROUNDS} AS n{n}"
+            for n, rung in enumerate(own.rungs)
+        ]
+        made += [f"{self._column('task')} AS task", f"{self._at_row(None)} AS at_row"] if self.has_tasks else []
+        simple = " AND ".join((*self._conditions(proved=True), *(self._simple(rung) for rung in own.asked)))
+        any_kind = " AND ".join((*self._conditions(proved=True), *(f"{self._kind(rung)} > 0" for rung in own.asked)))
+        kinds = " + ".join(f"{self._kind(rung)} * {4**n}" for n, rung in enumerate(own.asked))
+        part = f" + {self._part()} * {4 ** len(own.asked)}" if own.parted else ""
+        here = "" if own.part == "all" else f" WHERE state IS NULL OR part = {_PARTS.index(own.part)}"
+        state = (
+            f"CASE WHEN NOT ({self._is_binary()}) THEN -1"
+            f" WHEN {simple} THEN ({sum(4**n for n in range(len(own.asked)))}{part})::INTEGER"
+            f" WHEN {any_kind} THEN ({kinds}{part})::INTEGER END AS state"
+        )
+        made += [state, *([f"{self._part()} AS part"] if own.part != "all" else [])]
+        keys = ", ".join(self.keys)
+        sums = ["count(*) AS items", f"{'min(at_row)' if self.has_tasks else '0'}::BIGINT AS first"]
+        sums += [f"sum({kind}{n}) AS {kind}{n}" for n in places for kind in "sn"]
+        sums += [f"sum(s{n} * s{top}) AS b{n}" for n in places if own.regressed and n != top]
+        query = f"SELECT {', '.join(made)} FROM (SELECT {', '.join(self._raw())} FROM {files(self._paths)})"
+        table = self._engine.table(
+            f"SELECT {keys}, {', '.join(sums)} FROM (SELECT * FROM ({query}){here}) GROUP BY {keys} LIMIT {most}"
+        )
+        return _from_binary(table, own, top)
+
     def read_all(self) -> None:
         """Read the columns to their end. Raises QueryFailed."""
         self._engine.table(
@@ -117,7 +176,7 @@ class Scan:
 
     def score_range(self) -> tuple[int, int]:
         """The least and the greatest score of the policy's rungs in plain rows, times 2^30, or 0 and 1 if all are between these."""
-        if all(f"{rung}.score" in footer.within for rung in self._question.asked for footer in self._footers):
+        if all(footer.is_within(f"{rung}.score", 0, 1) for rung in self._question.asked for footer in self._footers):
             return 0, GRID
         own = [f"h{self._place(rung)}" for rung in self._question.asked]
         query = f"SELECT min(least({', '.join(own)})), max(greatest({', '.join(own)})) FROM ({self.rows()})"
@@ -146,8 +205,20 @@ class Scan:
 
     @cached_property
     def has_tasks(self) -> bool:
-        """Whether there may be several tasks."""
-        return self.is_filled("task")
+        """Whether there are several tasks."""
+        return len(self._tasks) > 1
+
+    @property
+    def only_task(self) -> str | None:
+        """The task of all rows, if they have one."""
+        return self._tasks[0] if len(self._tasks) == 1 else None
+
+    @cached_property
+    def _tasks(self) -> list[str | None]:
+        """Two of the tasks, or the only one; none if no row has one."""
+        if not self.is_filled("task"):
+            return []
+        return self._engine.table(f"SELECT DISTINCT task FROM {files(self._paths)} LIMIT 2").column("task").to_pylist()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -230,11 +301,10 @@ class Scan:
         if not self.is_filled(f"{rung}.answer"):
             return str(NO_TEXT)
         answer = self._column(f"{rung}.answer")
-        second = f"substring({answer}, 2, 1)"
-        begins = f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self._question.visible else ""
+        begins = self._begins(answer)
         return (
-            f"CASE WHEN {answer} IS NULL THEN {NO_TEXT} WHEN {answer} = 'null' THEN {DECLINED_ANSWER}"
-            f" WHEN {answer} LIKE '\"%\"' AND {answer} NOT LIKE '\"%\"%\"' AND NOT contains({answer}, '\\'){begins} THEN {ANSWER}"
+            f"CASE WHEN {self._simple(rung)} THEN {ANSWER}"
+            f" WHEN {answer} IS NULL THEN {NO_TEXT} WHEN {answer} = 'null' THEN {DECLINED_ANSWER}"
             f" WHEN regexp_full_match({answer}, '{_LONG_TEXT}'){begins} THEN {ANSWER}"
             f" WHEN regexp_full_match({answer}, '{_PLAIN_VALUE}') THEN {ANSWER} ELSE 0 END"
         )
@@ -264,8 +334,19 @@ class Scan:
             return hashed
         return f"CASE {split} WHEN 'tune' THEN 0 WHEN 'certify' THEN 1 ELSE CASE WHEN {split} IS NULL THEN {hashed} END END"
 
-    def _conditions(self) -> Iterator[str]:
-        """What must hold for a row to be plain, beside its replies' kinds."""
+    def _simple(self, rung: str) -> str:
+        """Whether an answer is a text without quotes and escapes: most are."""
+        if not self.is_filled(f"{rung}.answer"):
+            return "FALSE"
+        answer = self._column(f"{rung}.answer")
+        return f"({answer} LIKE '\"%\"' AND {answer} NOT LIKE '\"%\"%\"' AND NOT contains({answer}, '\\'){self._begins(answer)})"
+
+    def _begins(self, answer: str) -> str:
+        second = f"substring({answer}, 2, 1)"
+        return f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self._question.visible else ""
+
+    def _conditions(self, *, proved: bool = False) -> Iterator[str]:
+        """What must hold for a row to be plain, beside its replies' kinds. `proved`: the numbers' ranges are."""
         own = self._question
         if not all("id" in footer.named for footer in self._footers):
             yield f"{self._column('id')} <> ''"
@@ -280,9 +361,12 @@ class Scan:
             at = self._column("at")
             yield f"({at} IS NULL OR isfinite({at}))"
         for rung in own.rungs:
-            yield from self._conditions_of(rung)
+            if not proved:
+                yield from self._ranges_of(rung)
+            if rung in own.asked and self.is_filled(f"{rung}.more"):
+                yield self._knows_more(rung)
 
-    def _conditions_of(self, rung: str) -> Iterator[str]:
+    def _ranges_of(self, rung: str) -> Iterator[str]:
         own = self._question
         confidence, score = self._column(f"{rung}.confidence"), self._column(f"{rung}.score")
         yield f"{score} BETWEEN -1e6 AND 1e6"
@@ -292,17 +376,44 @@ class Scan:
         elif rung in own.asked:
             yield f"n{self._place(rung)} IS NOT NULL"
             yield f"({cost} IS NULL OR {cost} BETWEEN 0 AND 1000)"
-        if rung not in own.asked:
-            return
-        if self.is_filled(f"{rung}.confidence"):
+        if rung in own.asked and self.is_filled(f"{rung}.confidence"):
             yield f"({confidence} IS NULL OR {confidence} BETWEEN 0 AND 1)"
-        if not self.is_filled(f"{rung}.more"):
-            return
+
+    def _knows_more(self, rung: str) -> str:
+        own, confidence = self._question, self._column(f"{rung}.confidence")
         more = self._column(f"{rung}.more")
         if own.prices is not None:  # further tokens may stand there
-            yield f"{more} IS NULL"
-            return
+            return f"{more} IS NULL"
         # What a cell of its own says holds whatever else stands there; a reply without an answer may say there why.
-        known = f"k{own.asked.index(rung)} = {ANSWER}"
+        known = f"{self._kind(rung)} = {ANSWER}"
         known += "" if rung == own.asked[-1] else f" AND {confidence} IS NOT NULL"
-        yield f"({more} IS NULL OR ({known}))"
+        return f"({more} IS NULL OR ({known}))"
+
+
+def _from_binary(table: Any, own: Question, top: int) -> Any:
+    """The columns of `Scan.cells` from the sums of `_lean_cells`; None if these do not hold."""
+    import numpy as np  # noqa: PLC0415 - an extra
+    import pyarrow as pa  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+
+    kept = ["state", *(name for name in table.column_names if name in {"task", "items", "first"} or name[0] == "c")]
+    states = table.column("state").to_numpy(zero_copy_only=False)
+    keys = [table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names if name[0] == "c"]
+    nulls = [table.column(name).null_count for name in table.column_names if name[0] == "c"]
+    sums = {
+        name: table.column(name).to_numpy() for name in table.column_names if name[0] in "snb" and name[1:].isdigit()
+    }
+    is_exact = all(bool((one < 2.0**53).all()) for one in sums.values())  # NaN is not
+    if (
+        not is_exact
+        or bool((states == -1).any())
+        or any(int(np.isnan(key).sum()) > n for key, n in zip(keys, nulls, strict=True))
+    ):
+        return None
+    items = table.column("items").to_numpy()
+    made = {name: table.column(name) for name in kept}
+    for n in range(len(own.rungs)):
+        right = sums[f"s{n}"].astype(np.int64)
+        made |= {f"h{n}": right * GRID, f"n{n}": sums[f"n{n}"].astype(np.int64), f"w{n}": items - right}
+        if f"b{n}" in sums:  # wrong where the top is right
+            made[f"r{n}"] = (sums[f"s{top}"] - sums[f"b{n}"]).astype(np.int64)
+    return pa.table(made)

@@ -267,7 +267,7 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
     tasks: list[str] = (
         [OTHER if one is None else one for one in table.column("task").to_pylist()]
         if reading.scan.has_tasks
-        else [OTHER] * n
+        else [OTHER if reading.scan.only_task is None else reading.scan.only_task] * n
     )
     zeros, yes, no = np.zeros(n, np.int64), np.ones(n, np.bool_), np.zeros(n, np.bool_)
     low, high = reading.scan.score_range() if own.parted and n else (0, 0)
