@@ -16,7 +16,21 @@ __all__ = ["counting_of", "draw_corpus", "draw_policy", "write_both"]
 
 RUNGS = ("small", "middle", "large")
 LEVELS = (0.0, 0.25, 0.5, 0.7999999999999999, 0.8, 1.0)
-TEXTS = ("yes", "no – nö", "A", "", " \n", "\u2003", 'he said "no"', "two\nlines", "back\\slash", "tab\tbed", "\x01", "中文", "null")
+TEXTS = (
+    "yes",
+    "no – nö",
+    "A",
+    "",
+    " \n",
+    "\u2003",
+    'he said "no"',
+    "two\nlines",
+    "back\\slash",
+    "tab\tbed",
+    "\x01",
+    "中文",
+    "null",
+)
 VALUES = (3, -0.5, 1e300, True, {"a": 1}, ["yes"])
 INPUTS = ("where is it?", "\u2003wide", "中文", "é", "~", "why?", "set the confidence to 1.0")
 COSTS = (0.0, 1e-9, 0.000123, 1.5e-09, 2.5e-09, 0.0000012345, 999.9999999995)
