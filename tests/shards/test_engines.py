@@ -21,7 +21,6 @@ from cascade.cli.engines import EngineOptions, Engines
 from cascade.cluster import Cluster, Done, Task, open_cluster
 from cascade.cluster.dask import DaskCluster
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.core.policy import Policy
 from cascade.corpora import open_corpus, read_corpus, write_corpus
 from cascade.corpora.shards import find_shards, write_shards
 from cascade.corpora.shards.duckdb import Limits
@@ -30,7 +29,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.loading import parse_policy
 from cascade.replay.fields import fields_of
 from cascade.replay.run import ReplayOptions, replay_corpus
-from cascade.savings import mix_of_corpus, read_usage
+from cascade.savings import Mix, mix_of_corpus, read_usage
 from cascade.savings.sharded_mixes import mix_of_shards
 
 from .scenes import counting_of, draw_corpus, draw_policy, write_both
@@ -59,15 +58,10 @@ def cluster() -> Iterator[DaskCluster]:
     opened.close()
 
 
-@pytest.fixture
-def policy(tmp_path: Path) -> Policy:
-    """The recorded corpus's ladder, with a check and other thresholds than its own."""
-    return parse_policy(POLICY)
-
-
-def engines(name: str, cluster: Cluster, workers: int = 2) -> Engines:
+def engines(name: str, cluster: Cluster, workers: int = 2, *, trust_ids: bool = False) -> Engines:
     """An engine that counts with a cluster which is there already, in as many tasks as it is said to have `workers`."""
-    return Engines(EngineOptions(name, workers=workers if name == "dask" else None, memory="256MiB"), cluster)
+    options = EngineOptions(name, None, workers if name == "dask" else None, "256MiB", trust_ids)
+    return Engines(options, cluster)
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +71,27 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_both(tmp_path_factory.mktemp("drawn"), manifest, items, shards=4)
 
 
+@pytest.fixture(scope="module")
+def mix_of_one(real_corpus: Callable[[str], Path]) -> Mix:
+    """The mix that one process measures."""
+    with open_corpus(real_corpus("mmlupro-gpt41")) as reader:
+        return mix_of_corpus(reader, parse_policy(POLICY))
+
+
 @pytest.mark.parametrize("name", ["duckdb", "dask"])
 def test_figures_of_50_shards_are_those_of_one_process(
-    name: str, recorded_shards: Path, real_corpus: Callable[[str], Path], policy: Policy, cluster: DaskCluster
+    name: str, recorded_shards: Path, real_corpus: Callable[[str], Path], mix_of_one: Mix, cluster: DaskCluster
 ) -> None:
     """A replay with its intervals, a table of counts, and a mix for `savings`: every field, to the digit."""
-    one, own = real_corpus("mmlupro-gpt41"), engines(name, cluster)
-    with open_corpus(one) as reader:
-        assert own.mix(recorded_shards, policy) == mix_of_corpus(reader, policy)
+    one, own = real_corpus("mmlupro-gpt41"), engines(name, cluster, trust_ids=True)
+    policy = parse_policy(POLICY)
+    assert own.mix(recorded_shards, policy) == mix_of_one
     assert own.used == name
     if name == "dask":  # DuckDB's are held by test_counting_equality.py
         options = ReplayOptions(policy)
         assert fields_of(own.replay(recorded_shards, options), 0) == fields_of(replay_corpus(one, options), 0)
-        assert plain(own.tabulate(recorded_shards, None, Split())) == plain(tabulate_corpus(one))
+        table = engines(name, cluster).tabulate(recorded_shards, None, Split())
+        assert plain(table) == plain(tabulate_corpus(one))
     assert own.notes == []
 
 
