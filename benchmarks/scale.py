@@ -6,6 +6,8 @@ the median of their ratios is told. Two scans are timed: `max`, the greatest val
 footers alone would answer without it: nothing would be read), and `sum`, the sums of the numbers and the greatest length of the texts.
 """
 
+# ruff: noqa: S608 - queries of our own names
+
 from __future__ import annotations
 
 import argparse
@@ -138,6 +140,22 @@ def told(name: str, rows: int, runs: list[dict[str, float]]) -> None:
     print(f"{name}: {seconds:.2f} s, {rows / seconds / 1e6:.2f} M rows/s{memory}", flush=True)
 
 
+def measure_pairs(folder: Path, rows: int, options: argparse.Namespace) -> None:
+    """Scans and `tabulate` in turns; print each, and their ratios."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ("scan-max", "scan-sum", "tabulate")}
+    for _ in range(options.rounds):
+        for name, own in runs.items():
+            own.append(measured(name, folder, options))
+    for name, own in runs.items():
+        told(name, rows, own)
+    for name in ("scan-max", "scan-sum"):
+        pairs = list(zip(runs[name], runs["tabulate"], strict=True))
+        ratios = sorted(of_scan["seconds"] / own["seconds"] for of_scan, own in pairs)
+        by_cpu = statistics.median(of_scan["cpu"] / own["cpu"] for of_scan, own in pairs)
+        middle, spread = statistics.median(ratios), f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
+        print(f"rows/s of tabulate beside {name}: {middle:.2f} ({spread}), by CPU {by_cpu:.2f}", flush=True)
+
+
 def main() -> None:
     """Generate, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -161,20 +179,8 @@ def main() -> None:
         generate(folder, rows, options.shards, options.levels, split=True)
         size = sum(file.stat().st_size for file in folder.iterdir())
         print(f"{rows:,} rows in {options.shards} shards, {size / 1e6:,.0f} MB, {options.levels} levels", flush=True)
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in ("scan-max", "scan-sum", "tabulate")}
-        for _ in range(options.rounds if "pairs" in parts else 0):
-            for name, own in runs.items():
-                own.append(measured(name, folder, options))
         if "pairs" in parts:
-            for name, own in runs.items():
-                told(name, rows, own)
-            for name in ("scan-max", "scan-sum"):
-                pairs = list(zip(runs[name], runs["tabulate"], strict=True))
-                ratios = sorted(of_scan["seconds"] / own["seconds"] for of_scan, own in pairs)
-                by_cpu = statistics.median(of_scan["cpu"] / own["cpu"] for of_scan, own in pairs)
-                print(
-                    f"rows/s of tabulate beside {name}: {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}), by CPU {by_cpu:.2f}"
-                )
+            measure_pairs(folder, rows, options)
         for name in ("replay", "identity"):
             if name in parts:
                 told(name, rows, [measured(name, folder, options)])

@@ -235,7 +235,7 @@ class KeptSums:
         np.minimum.at(first, code, table.column("first").to_numpy())
         rank = np.empty(len(codes), np.int64)
         rank[np.lexsort((first, order))] = np.arange(len(codes))
-        self._group: Ints = rank[code] if len(codes) else code
+        self._group: Ints = rank[code] if codes else code
         self._table = table
         self._tasks = np.array(table.column("task").to_pylist(), object)
 
