@@ -63,7 +63,7 @@ class HealthEndpoint:
         if looking is None or looking.done():
             aside = hub.watching.aside
             looking = self._looking = asyncio.gather(aside(lambda: _ledger(hub)), aside(lambda: _state(hub)))
-        return await asyncio.shield(looking)
+        return list(await asyncio.shield(looking))
 
 
 def _policy(one: ServedPolicy) -> dict[str, Any]:
