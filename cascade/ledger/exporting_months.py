@@ -233,8 +233,13 @@ class _File:
         for name, kind in self._table.columns.items():
             if kind == "usd":
                 arrays[name] = _usd(arrow, arrays[name.removesuffix("_usd")])
-            else:
+                continue
+            try:
                 arrays[name] = arrow.array(next(given), self._schema.field(name).type)
+            except (OverflowError, ValueError):  # changed: nothing that is written has more than 64 bits
+                raise LedgerError(
+                    f"{self.path.name}: {name} has a number of more than 64 bits (`cascade ledger verify` explains)"
+                ) from None
         if self._texts is not None and self._table.content is not None:
             arrays[self._table.content] = arrow.array(self._contents(self._texts), arrow.string())
         batch = arrow.RecordBatch.from_arrays(list(arrays.values()), schema=self._schema)
