@@ -28,8 +28,8 @@ import psycopg
 from cascade.ledger.postgres.connection import Session
 from cascade.ledger.postgres.schema import MIGRATIONS
 from cascade.ledger.postgres.store import PostgresReader, PostgresStore
-from cascade.ledger.pruning import prune
 from cascade.ledger.records import Batch
+from cascade.ledger.upkeep.pruning import prune
 from cascade.ledger.utc_months import month_of, next_month
 from tests.ledger.books import Writer
 from tests.servers import PostgresServer

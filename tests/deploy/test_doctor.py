@@ -15,7 +15,7 @@ from cascade.cli.doctor.deep import deep_findings
 from cascade.emulator import Emulator
 from cascade.gateway.keys.ring import KeyRing
 from cascade.ledger.gateway import GatewayTables
-from cascade.ledger.inspecting import LedgerStatus, inspect_ledger
+from cascade.ledger.upkeep.inspecting import LedgerStatus, inspect_ledger
 from cascade.policy.loading import load_policy
 from tests.gateway.conftest import emulate, endpoint, sdk, stack, start
 from tests.gateway.serving import Gateway, policy_file

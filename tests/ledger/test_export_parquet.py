@@ -20,8 +20,8 @@ import pytest
 from benchmarks.ledger_move import make_source
 from cascade.disk import try_lock
 from cascade.ledger.chain import content_digest
-from cascade.ledger.exporting_months import EARLIER_S
-from cascade.ledger.exporting_tables import TABLES, microseconds
+from cascade.ledger.exporting.months import EARLIER_S
+from cascade.ledger.exporting.tables import TABLES, microseconds
 from cascade.ledger.records import Batch, Content, StepBody
 from cascade.ledger.sqlite.store import SqliteStore
 from tests.cli.conftest import Run
@@ -34,7 +34,7 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 _STOPS = """
 import signal, sys
 from pathlib import Path
-from cascade.ledger.exporting_months import export_months
+from cascade.ledger.exporting.months import export_months
 from cascade.ledger.sqlite.store import SqliteReader
 
 class Stops(SqliteReader):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cascade.core.errors import LedgerError
-from cascade.ledger.exporting import line_of, write_parquet
+from cascade.ledger.exporting.requests import line_of, write_parquet
 from cascade.ledger.records import OutcomeBody, RequestBody, StepBody
 from cascade.ledger.requests import gather, with_texts
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore

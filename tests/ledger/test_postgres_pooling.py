@@ -17,9 +17,9 @@ from cascade.ledger.opening import open_reader
 from cascade.ledger.postgres.connection import Session
 from cascade.ledger.postgres.pooling import MOST
 from cascade.ledger.postgres.store import PostgresReader, PostgresStore
-from cascade.ledger.pruning import prune
 from cascade.ledger.records import AuditRow, Batch
 from cascade.ledger.stores import LedgerDown
+from cascade.ledger.upkeep.pruning import prune
 from cascade.ledger.utc_months import month_start
 from cascade.ledger.verifying.verification import verify
 from tests.ledger.books import AT, Writer

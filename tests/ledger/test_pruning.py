@@ -15,12 +15,12 @@ import pytest
 from cascade.core.errors import ConfigurationError
 from cascade.ledger.opening import open_reader
 from cascade.ledger.postgres.store import PostgresStore
-from cascade.ledger.pruning import prune
 from cascade.ledger.records import AuditRow, Batch, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.requests import gather
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import LedgerDown, NoLedger, Reader, Store
 from cascade.ledger.sums import add_outcome, add_step
+from cascade.ledger.upkeep.pruning import prune
 from cascade.ledger.utc_months import month_start
 from cascade.ledger.verifying.verification import Verification, heads, verify
 from tests.cli.conftest import Run
@@ -225,7 +225,7 @@ def test_a_late_entry_stays(postgres_database: str) -> None:
 
 def test_a_reader_in_the_way_is_told(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A month is not dropped under a reader; nothing has changed then."""
-    monkeypatch.setattr("cascade.ledger.pruning._LOCK", "50ms")
+    monkeypatch.setattr("cascade.ledger.upkeep.pruning._LOCK", "50ms")
     fill(postgres_database)
     with psycopg.connect(postgres_database) as reading:
         reading.execute("SELECT count(*) FROM cascade_ledger.entries")

@@ -19,7 +19,7 @@ from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.voting import Vote
 from cascade.hooks import Calling, Ended
-from cascade.ledger.exporting import line_of, write_parquet
+from cascade.ledger.exporting.requests import line_of, write_parquet
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, open_reader
 from cascade.ledger.requests import gather, with_texts

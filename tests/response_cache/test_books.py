@@ -17,7 +17,7 @@ from cascade.cli.doctor import run_doctor
 from cascade.cli.ledger.command import run_erase, run_verify
 from cascade.costs import PeriodSums
 from cascade.emulator import Emulator
-from cascade.ledger.exporting import line_of, rows_of, write_parquet
+from cascade.ledger.exporting.requests import line_of, rows_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from tests.live.conftest import CORPUS, COST

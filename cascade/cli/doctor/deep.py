@@ -16,8 +16,8 @@ from cascade.cli.doctor.serving import gateway_findings
 from cascade.core.errors import LedgerError
 from cascade.core.policy import Policy
 from cascade.home import home
-from cascade.ledger.inspecting import LedgerStatus, inspect_ledger
 from cascade.ledger.stores import LedgerDown
+from cascade.ledger.upkeep.inspecting import LedgerStatus, inspect_ledger
 from cascade.policy.budgets import zone_of
 from cascade.response_cache import check_cache
 from cascade.state.inspecting import StateStatus, inspect_state

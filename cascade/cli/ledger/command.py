@@ -18,7 +18,7 @@ from cascade.cli.output import pairs, print_json, stderr, stdout, usd
 from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import read_moment
-from cascade.ledger.exporting import line_of, write_parquet
+from cascade.ledger.exporting.requests import line_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts

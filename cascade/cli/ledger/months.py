@@ -10,7 +10,7 @@ from cascade.cli.ledger.command import ExportOptions
 from cascade.cli.output import print_json, stderr
 from cascade.cli.reading import reading_behind
 from cascade.core.errors import ConfigurationError
-from cascade.ledger.exporting_months import export_months
+from cascade.ledger.exporting.months import export_months
 
 __all__ = ["run_export_months"]
 

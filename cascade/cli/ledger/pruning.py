@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from cascade.cli.output import print_json, stdout
 from cascade.core.errors import ConfigurationError, LedgerError
-from cascade.ledger.pruning import Pruned, prune
 from cascade.ledger.stores import LedgerDown
-from cascade.ledger.upgrading import upgrade
+from cascade.ledger.upkeep.pruning import Pruned, prune
+from cascade.ledger.upkeep.upgrading import upgrade
 from cascade.ledger.utc_months import month_start
 
 __all__ = ["run_prune", "run_upgrade"]

@@ -19,7 +19,7 @@ from cascade import AsyncCascade, BudgetExceeded, Cascade, Policy
 from cascade.core.context.trimming import DROPPED
 from cascade.core.prompts.summariser import RULES
 from cascade.emulator import Emulator, ScriptedReply
-from cascade.ledger.exporting import line_of, rows_of
+from cascade.ledger.exporting.requests import line_of, rows_of
 from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather
 from cascade.ledger.verifying.verification import verify

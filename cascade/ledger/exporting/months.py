@@ -1,6 +1,6 @@
 """`ledger export --parquet`: a folder of Parquet that DuckDB, Polars and Spark read as tables partitioned by month.
 
-    FOLDER/steps/month=2026-11/part-0000.parquet        likewise requests, outcomes and opens (`exporting_tables`)
+    FOLDER/steps/month=2026-11/part-0000.parquet        likewise requests, outcomes and opens (`tables`)
 
 An entry is in the month (UTC) of its own time, as in the sums: a request's outcome may be in the month after. A month is written
 whole, so exporting again replaces its files and doubles nothing. Months that the ledger has no entry of are left alone, and so are those
@@ -23,7 +23,7 @@ import msgspec
 
 from cascade.core.errors import LedgerError, MissingExtra
 from cascade.disk import sync_file, sync_folder, try_lock
-from cascade.ledger.exporting_tables import (
+from cascade.ledger.exporting.tables import (
     TABLES,
     Shared,
     Table,
