@@ -123,6 +123,10 @@ def test_wheel_holds_the_package_and_what_ships_and_nothing_else(wheel: Path) ->
     assert {"cascade/_shipped/policies/default.yaml", "cascade/_shipped/policies/policy.schema.json"} <= carried.keys()
     assert "cascade/py.typed" in files
     assets = {f"cascade/calibration/report/assets/{name}" for name in ("report.html.j2", "report.css", "report.js")}
+    assets |= {
+        f"cascade/dashboard/pages/assets/{name}"
+        for name in ("base.html.j2", "dashboard.css", "dashboard.js", "icon.svg")
+    }
     assert assets <= files.keys()
     metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {name.partition("/")[0] for name in files} == {"cascade", metadata}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import threading
@@ -14,14 +15,14 @@ import pytest
 
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import Period, PeriodSums, costs
+from cascade.dashboard.app import Settings
 from cascade.dashboard.choosing import read_choice
 from cascade.dashboard.forms import page_address, wants_page
-from cascade.dashboard.pages.charts import rate_spark, spend_chart
 from cascade.dashboard.pages.frame import concerns
-from cascade.dashboard.pages.texts import latency, percent, usd, visible
-from cascade.dashboard.values import Episode, EscalationSeries, SpendPoint
+from cascade.dashboard.reading import Busy, Reading
+from cascade.dashboard.streams import FullHouse, Streams
 from cascade.gateway.dashboard_server import listen
-from tests.dashboard.by_hand import NOW, PERIOD, Held, Pages, ask, overview
+from tests.dashboard.by_hand import NOW, Held, Pages, ask, overview
 
 HOSTILE = "<script>document.title='pwned'</script>\"><img src=x onerror=alert(1)>{{7*7}}\u202egnp.exe" + "x" * 10_000
 VIEWS = (
@@ -102,7 +103,7 @@ def test_every_table_has_a_caption_and_every_picture_a_title(pages: Pages, path:
 @pytest.mark.parametrize("path", ["/", "/?policy=x", "/dashboard/model?name=", "/dashboard/request?id=casc_1"])
 def test_hostile_names_and_texts_add_no_element_and_are_cut(path: str) -> None:
     """The same elements as with harmless names; what reorders text is shown as an escape; 10,000 letters do not fill the page."""
-    plain = Held(overview("name", "text"))
+    plain = Held(overview("name", "name"))
     hostile = Held(replace(overview(HOSTILE, HOSTILE), ledger=HOSTILE))
     found: list[_Page] = []
     for source in (plain, hostile):
@@ -249,6 +250,89 @@ def test_a_page_says_which_version_it_shows(pages: Pages, held: Held) -> None:
     assert page.of("html")[0]["data-version"] == f"{held.changed}:{int(NOW // 900)}"
 
 
+def test_figures_are_never_older_than_the_version_beside_them() -> None:
+    """They are kept for a moment, by the version: one that is new brings new figures with it."""
+    now = [0.0]
+    source = Held(overview())
+    with Pages(source, Settings(wall=lambda: NOW, clock=lambda: now[0])) as running:
+
+        def seen() -> tuple[str, bool]:
+            answer = running.ask("GET", "/").text
+            return _Page(answer).of("html")[0]["data-version"] or "", "4,321" in answer
+
+        assert seen() == (f"1:{int(NOW // 900)}", False)
+        now[0] = 1.0
+        total = replace(source.found.costs.total, requests=4_321)
+        source.found = replace(source.found, costs=replace(source.found.costs, total=total))
+        source.changed = 2
+        assert seen() == (f"1:{int(NOW // 900)}", False)
+        now[0] = 1.6  # the version is looked at again, while the figures of the one before it are still kept
+        assert seen() == (f"2:{int(NOW // 900)}", True)
+
+
+def test_too_many_who_wait_and_a_ledger_that_never_answers_are_told() -> None:
+    """What was begun goes on in its thread, and serves who comes later."""
+
+    async def scene() -> None:
+        gate, clock = threading.Event(), [0.0]
+        reading = Reading(lambda: clock[0], patience_s=0.01)
+        with pytest.raises(Busy, match="has not answered"):
+            await reading.read("key", gate.wait)
+        begun = [asyncio.ensure_future(reading.run(gate.wait)) for _ in range(70)]
+        found = await asyncio.gather(*begun, return_exceptions=True)
+        assert sum("too many" in str(one) for one in found) == 70 - 63
+        gate.set()
+        later = Reading(lambda: clock[0])
+        assert await later.read("key", lambda: 1) == 1
+        assert await later.read("key", lambda: 2) == 1
+        clock[0] = 2.0
+        assert await later.read("key", lambda: 2) == 2
+        with pytest.raises(LedgerError):
+            await later.read("other", _fail)
+        assert await later.read("other", lambda: 3) == 3
+        reading.close()
+        later.close()
+
+    asyncio.run(scene())
+
+
+def _fail() -> int:
+    raise LedgerError("gone")
+
+
+def test_streams_are_bounded_and_look_only_while_somebody_watches() -> None:
+    """One look serves all; whose login has ended hears no more."""
+
+    async def scene() -> None:
+        looks: list[int] = []
+
+        async def look() -> str:
+            looks.append(1)
+            return "v1"
+
+        allowed = [True]
+
+        async def still() -> bool:
+            return allowed[0]
+
+        streams = Streams(look, look_s=3_600, most=2)
+        assert not looks
+        first, second = streams.enter(still), streams.enter(still)
+        for one in (first, second):
+            assert await anext(one) == b"retry: 3000\n\n"
+            assert await anext(one) == b"event: version\ndata: v1\n\n"
+        with pytest.raises(FullHouse):
+            streams.enter(still)
+        assert (streams.open, len(looks)) == (2, 1)
+        allowed[0] = False
+        await second.aclose()
+        streams.end()
+        assert [one async for one in first] == []
+        assert streams.open == 0
+
+    asyncio.run(scene())
+
+
 def test_files_are_kept_for_good_under_their_own_bytes_name(pages: Pages) -> None:
     """A new version has another name."""
     page = _Page(pages.ask("GET", "/").text)
@@ -257,46 +341,6 @@ def test_files_are_kept_for_good_under_their_own_bytes_name(pages: Pages) -> Non
         answer = pages.ask("GET", address)
         assert (answer.status, "immutable" in answer.headers["cache-control"]) == (200, True)
         assert "immutable" not in pages.ask("GET", address.partition("?")[0]).headers["cache-control"]
-
-
-def test_figures_are_written_as_people_read_them() -> None:
-    """Small amounts with four figures, large ones without cents; unknown ones as a dash."""
-    assert [usd(nano) for nano in (None, 0, 54_000, 12_600_000, 129_790_000_000, 4_200_000 * 10**9, -(10**9))] == [
-        "–", "$0.00", "$0.000054", "$0.0126", "$129.79", "$4,200,000", "\u2212$1.00",
-    ]  # fmt: skip
-    assert (percent(None), percent(0.1234), percent(-0.5, 0)) == ("–", "12.3\u202f%", "\u221250\u202f%")
-    assert (latency(559.4), latency(1_240)) == ("559\u202fms", "1.2\u202fs")
-    assert visible("a\u202eb\x00" + "c" * 100, 10) == "a\\u202eb\\x00ccccc…"
-
-
-def test_the_spend_chart_fits_its_plot() -> None:
-    """Bars and baseline stand inside it, the scale is round, and an empty period has no plot to divide by."""
-    points = [SpendPoint(900 * n, 900 * (n + 1), 10**9 * n, 3 * 10**9 * n, 10**9 * n, n) for n in range(10)]
-    chart = spend_chart(points)
-    assert all(0 <= bar.y <= 200 and bar.y + bar.height == pytest.approx(200) for bar in chart.bars)
-    assert [tick.text for tick in chart.grid] == ["$30.00", "$20.00", "$10.00", "$0.00"]
-    assert chart.path.startswith("M0.0 200.0H100.0L100.0 180.0H200.0")
-    assert (chart.bars[9].title, len(chart.times)) == (
-        "01 Jan 02:15 to 01 Jan 02:30: $9.00 for 9 requests; the baseline $27.00",
-        5,
-    )
-    assert spend_chart(()).bars == ()
-    assert spend_chart([SpendPoint(0, 900, 0, 0, 0, 0)]).path == ""
-
-
-def test_a_sparkline_has_gaps_and_storms_where_they_were() -> None:
-    """Of its own task; one that is short is seen all the same, and one that goes on ends at the end."""
-    series = EscalationSeries("a", tuple((PERIOD.since + 900 * n, 0 if n == 2 else 10, n) for n in range(5)))
-    episodes = (
-        Episode("a", "haiku", PERIOD.since + 900, PERIOD.since + 901, 0.5, 0.3, "escalate"),
-        Episode("a", "haiku", PERIOD.since + 3_600, None, 0.5, 0.3, "escalate"),
-        Episode("b", "haiku", PERIOD.since, None, 0.5, 0.3, "escalate"),
-    )
-    spark = rate_spark(series, episodes, NOW)
-    assert spark.path.count("M") == 2
-    assert spark.highest == 0.4
-    assert [(storm.x, storm.width) for storm in spark.storms] == [(32.0, 3.0), (128.0, 32.0)]
-    assert "goes on" in spark.storms[1].title
 
 
 @pytest.mark.parametrize(

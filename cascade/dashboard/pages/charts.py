@@ -119,7 +119,7 @@ def rate_spark(series: EscalationSeries, episodes: Sequence[Episode], now: float
     storms: list[Bar] = []
     for one in episodes:
         start, end = max(one.since, since), min(one.until if one.until is not None else now, since + whole)
-        if one.task == series.task and end > start:
+        if one.what == "storm" and one.task == series.task and end > start:
             x = (start - since) / whole * _SPARK_WIDTH
             width = max(3.0, (end - start) / whole * _SPARK_WIDTH)
             ended = moment(one.until) if one.until is not None else "goes on"

@@ -69,7 +69,9 @@ def concerns(found: Overview) -> Sequence[Concern]:
     listed: list[Concern] = []
     for one in found.episodes:
         if one.until is None:
-            text = f"Storm: {one.task} at {one.rung} since {moment(one.since)}, {percent(one.rate)} escalated (limit {percent(one.limit)})"
+            what = f"{one.rung} fails" if one.what == "errors" else f"Storm: {one.task} at {one.rung}"
+            did = "failed" if one.what == "errors" else "escalated"
+            text = f"{what} since {moment(one.since)}, {percent(one.rate)} {did} (limit {percent(one.limit)})"
             listed.append(Concern("alarm", text, "escalations"))
     for audit in found.audits:
         if audit.state in ("alarmed", "drifting"):
