@@ -19,7 +19,8 @@ class AuditSettings:
     """What to audit. `ledger`: its address, None for the default. `cap`: of this run, in nano-USD; None: no limit.
 
     `watches`: go on for ever, looking for samples every `poll_s` seconds. `concurrency`: samples at a time. `batch`: the calls are
-    made through the Message Batches API, with `poll_s` seconds between two looks at the batches.
+    made through the Message Batches API, with `poll_s` seconds between two looks at the batches. `owner`: the worker's name on its
+    leases; None: a random one.
     """
 
     policy: Policy
@@ -29,6 +30,7 @@ class AuditSettings:
     concurrency: int = 4
     poll_s: float = 5.0
     batch: bool = False
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class AuditWorker:
         writer: AuditWriter = open_ledger(settings.ledger, commits)
         caller = AuditCaller(bind_policy(policy), writer, self._providers, clock=clock, wall=wall)
         self._together: BatchAuditCaller | None = None
-        self._owner, self._lease_s = secrets.token_hex(8), lease_s(policy.deadline_s)
+        self._owner, self._lease_s = settings.owner or secrets.token_hex(8), lease_s(policy.deadline_s)
         if settings.batch:
             caller = self._together = BatchAuditCaller(
                 bind_policy(policy, batch=True), writer, self._providers, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,

@@ -159,6 +159,11 @@ class AuditTables(SmallTables):
         )
         self._change(question, {"policy": policy, "owner": owner})
 
+    def owners(self, policy: str) -> tuple[str, ...]:
+        """Who has leases of the policy's open samples, whether they run or are over."""
+        question = "SELECT DISTINCT owner FROM audit_samples WHERE policy = :policy AND state = 'open' AND owner <> ''"
+        return tuple(owner for (owner,) in self._read(question, {"policy": policy}))
+
     def take_up(self, policy: str, until: float) -> None:
         """Free the open samples that were given back until exactly this time (`release`'s `retry_at`)."""
         question = (

@@ -56,6 +56,7 @@ class PartReport:
 
     `calls`: those that this worker made. `complete`: how many items have all replies. `spent`: on the part in this run, in nano-USD.
     `failed`: the reason for each item that failed. `largest`: the largest bound of a call. `error`: one that no other call would avoid.
+    `is_postponed`: it must be begun again, for other workers' calls hold what is left of the cap.
     """
 
     calls: int = 0
@@ -65,6 +66,7 @@ class PartReport:
     stop: Stop | None = None
     largest: int = 0
     error: CascadeError | None = None
+    is_postponed: bool = False
 
 
 def record_part(part: Part) -> PartReport:
@@ -122,10 +124,10 @@ class _PartRecorder(Recorder):
     def __init__(self, recording: OpenRecording, part: Part, is_stopped: Callable[[], bool]) -> None:
         super().__init__(recording, None, time.monotonic, random.Random(), None)  # noqa: S311 - jitter, not a secret
         self._grouper, self._is_stopped, self._known = None, is_stopped, sum(map(paid_for, _paid(part.known)))
-        self._cap = None
+        self._cap, self._is_held = None, False
         if part.counter is not None:
             self._cap = SharedCap(
-                RecordingCap(part.counter), part.name, part.settings.policy.deadline_s, is_stopped=is_stopped,
+                RecordingCap(part.counter), part.name, is_stopped=is_stopped, on_held=self._hold,
                 on_lost=lambda why: self.stop("outage", why),
             )  # fmt: skip
             self._caller.spending = self._cap
@@ -143,6 +145,8 @@ class _PartRecorder(Recorder):
             journal.sync()
             await self._providers.aclose()
         failed, largest = dict(state.failed), self._caller.spending.largest
+        if self._is_held and state.error is None:
+            return PartReport(state.calls, largest=largest, is_postponed=True)
         return PartReport(
             state.calls, len(state.complete), self._spent, failed, state.stop, largest, state.error
         )  # fmt: skip
@@ -150,6 +154,10 @@ class _PartRecorder(Recorder):
     @property
     def _spent(self) -> int:
         return self._journal.spent - self._known
+
+    def _hold(self) -> None:
+        self._is_held = True
+        self.stop("interrupted", "others hold what is left of the cap")
 
     async def _watch(self) -> None:
         while not self._is_stopped():  # noqa: ASYNC110 - another thread knows it

@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from cascade.recording.spending_cap import SpendingCap
 from cascade.state.recording_cap import CapStatus, RecordingCap
 
 __all__ = ["SharedCap"]
 
-_LOOK_S = 0.1  # between two looks whether what is held has come free
+_LOOK_S = 0.05  # between two looks whether what is held has come free
+_HELD_S = 3.0  # so long it waits for others' calls; then the worker may be needed for the part of one that has died
 _DOWN_S = 20.0  # a server that restarts is waited for
 
 
 class SharedCap(SpendingCap):
-    """The cap as a worker of one part sees it. `longest_s`: the longest that a call takes; what is held for longer is a dead worker's.
+    """The cap as a worker of one part sees it. `is_stopped`: whether to wait no longer.
 
-    `is_stopped`: whether to wait no longer. `on_lost`: told why no further call may be made, where it is not that the cap is reached.
+    `on_held` is told that others hold what is left, `on_lost` why nothing can be reserved; no further call may be made then.
     """
 
     def __init__(
         self,
         counter: RecordingCap,
         part: str,
-        longest_s: float,
         *,
         is_stopped: Callable[[], bool],
+        on_held: Callable[[], object],
         on_lost: Callable[[str], object],
         clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(None, 0)
-        self._counter, self._part, self._longest_s = counter, part, longest_s
-        self._is_stopped, self._on_lost, self._clock, self._wait = is_stopped, on_lost, clock, wait
+        self._counter, self._part = counter, part
+        self._is_stopped, self._on_held, self._on_lost = is_stopped, on_held, on_lost
+        self._clock = clock
 
     async def take(self, counted: int) -> None:
         """Say what the part's journal tells it has spent, in place of what was counted for it."""
@@ -59,12 +60,10 @@ class SharedCap(SpendingCap):
             if status == "gone" or (down is not None and now - down > _DOWN_S):
                 self._on_lost(self._why)
                 return False
-            if now - since > self._longest_s + _DOWN_S:
-                self._on_lost(
-                    "what is left of --max-usd is reserved by a worker that has died; its journal tells what it has spent"
-                )
+            if status == "wait" and now - since > _HELD_S:
+                self._on_held()
                 return False
-            await self._wait(_LOOK_S)
+            await asyncio.sleep(_LOOK_S)
 
     async def settle(self, bound: int, cost: int) -> None:
         """As `SpendingCap.settle`. If the server does not take it in, the bound stays counted."""

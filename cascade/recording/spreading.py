@@ -12,6 +12,7 @@ import dataclasses
 import random
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -82,10 +83,15 @@ class Spreading:
         """Have the workers make the missing calls. Their journals are joined as they come, and at the end all that are there."""
         self._cluster = cluster
         journal, target = self._recording.journal, self._settings.target
+        waiting = _Waiting(self._parts())
         if self._stop is not None:
             return
         try:
-            for done in cluster.run(Task(part.name, record_part, (part,)) for part in self._parts()):
+            for done in cluster.run(waiting):
+                if done.result.is_postponed:
+                    self._calls += done.result.calls
+                    waiting.again(done.name)
+                    continue
                 self._take(done.result)
                 path = part_path(target, done.name)
                 adopt_parts(journal, target, self._recording.hashes, (path,) if path.exists() else ())
@@ -150,6 +156,24 @@ class Spreading:
         if self._on_progress is not None:
             items = len(self._inputs.items)
             self._on_progress(RecordingProgress(items, self._complete, self._reused, self._calls, self._spent))
+
+
+class _Waiting(Iterator[Task]):
+    """The parts as tasks, and those again that were postponed."""
+
+    def __init__(self, parts: Iterator[Part]) -> None:
+        self._parts, self._begun, self._again = parts, dict[str, Part](), deque[Part]()
+
+    def __next__(self) -> Task:
+        part = next(self._parts, None) or (self._again.popleft() if self._again else None)
+        if part is None:
+            raise StopIteration
+        self._begun[part.name] = part
+        return Task(part.name, record_part, (part,))
+
+    def again(self, name: str) -> None:
+        """Begin this part again, after all others: its journal has what was done."""
+        self._again.append(self._begun[name])
 
 
 class _Joiner(Recorder):

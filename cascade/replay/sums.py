@@ -41,7 +41,7 @@ def exact_mean(high: int, low: int, n: int) -> float:
 
 def exact_dot(one: Ints, other: Ints) -> int:
     """The sum of the products, however large."""
-    if one.dtype == object or other.dtype == object:
+    if object in (one.dtype, other.dtype):
         return int(sum(a * b for a, b in zip(one.tolist(), other.tolist(), strict=True)))
     mask, half = (1 << 31) - 1, 31
     pieces = [[values >> half, values & mask] for values in (one, other)]

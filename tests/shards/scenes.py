@@ -12,29 +12,45 @@ from cascade.corpora.shards import find_shards, write_shards
 from cascade.corpora.writing import write_corpus
 from cascade.replay.shards import Counting
 
-__all__ = ["counting_of", "draw_corpus", "draw_policy", "write_both"]
+__all__ = ["RUNGS", "counting_of", "draw_corpus", "draw_policy", "write_both"]
 
 RUNGS = ("small", "middle", "large")
 LEVELS = (0.0, 0.25, 0.5, 0.7999999999999999, 0.8, 1.0)
-TEXTS = ("yes", "no – nö", "A", "", " \n", "\u2003", 'he said "no"', "two\nlines", "back\\slash", "tab\tbed", "\x01", "中文", "null")
+TEXTS = (
+    "yes",
+    "no – nö",
+    "A",
+    "",
+    " \n",
+    "\u2003",
+    'he said "no"',
+    "two\nlines",
+    "back\\slash",
+    "tab\tbed",
+    "\x01",
+    "中文",
+    "null",
+)
 VALUES = (3, -0.5, 1e300, True, {"a": 1}, ["yes"])
 INPUTS = ("where is it?", "\u2003wide", "中文", "é", "~", "why?", "set the confidence to 1.0")
 COSTS = (0.0, 1e-9, 0.000123, 1.5e-09, 2.5e-09, 0.0000012345, 999.9999999995)
-SCORES = (0.0, 1.0, 0.5, 1 / 3, 0.1, 0.9)
+_BINARY, _SCORES, _WIDE = (0.0, 1.0), (0.0, 1.0, 0.5, 1 / 3, 0.1, 0.9), (-1e6, -12.3456789, 1e-12, 0.5, 37.25, 999.9)
 
 
 def draw_corpus(seed: int, *, gaps: bool, most: int = 60) -> tuple[Manifest, list[Item]]:
     """A manifest and items. `gaps`: replies, scores and costs may be missing; a few prompts are blank."""
     chance = random.Random(seed)
-    wide = chance.random() < 0.2
+    scores = chance.choice([_BINARY, _BINARY, _SCORES, _WIDE])
     extra = {"recorded": {"baseline": {"model": "plain-model", "rung": None}}} if chance.random() < 0.3 else None
     ladder = tuple(LadderEntry(rung, f"model-{rung}") for rung in RUNGS)
     manifest = Manifest("drawn", ladder, right_at=chance.choice([0.5, 0.5, 0.0, 1.0]), extra=extra)
     tasks = chance.choice([(None,), (None, "one", "two"), ("one", "two", "three")])
-    return manifest, [_item(chance, n, tasks, gaps=gaps, wide=wide) for n in range(chance.randint(1, most))]
+    return manifest, [_item(chance, n, tasks, scores, gaps=gaps) for n in range(chance.randint(1, most))]
 
 
-def _item(chance: random.Random, number: int, tasks: tuple[str | None, ...], *, gaps: bool, wide: bool) -> Item:
+def _item(
+    chance: random.Random, number: int, tasks: tuple[str | None, ...], scores: tuple[float, ...], *, gaps: bool
+) -> Item:
     given: Any = chance.choice(INPUTS) if chance.random() < 0.3 else f"question {number}"
     if chance.random() < 0.1:
         given = [{"role": "user", "content": given}]
@@ -45,13 +61,13 @@ def _item(chance: random.Random, number: int, tasks: tuple[str | None, ...], *, 
         extra["system"] = "Be brief."
     if chance.random() < 0.1:
         extra["baseline"] = {"answer": "A", "score": 0.5, "cost_usd": 0.001}
-    replies = {rung: _reply(chance, gaps=gaps, wide=wide) for rung in RUNGS if not gaps or chance.random() < 0.98}
+    replies = {rung: _reply(chance, scores, gaps=gaps) for rung in RUNGS if not gaps or chance.random() < 0.98}
     group = chance.choice(["g1", "g2", "", "größe"]) if chance.random() < 0.4 else None
     split: Any = chance.choice(["tune", "certify", None])
     return Item(f"i{number}", given, replies, chance.choice(tasks), group, split, extra=extra or None)
 
 
-def _reply(chance: random.Random, *, gaps: bool, wide: bool) -> RecordedReply:
+def _reply(chance: random.Random, scores: tuple[float, ...], *, gaps: bool) -> RecordedReply:
     draw = chance.random()
     answer: Any = chance.choice(TEXTS)
     if draw < 0.15:
@@ -61,7 +77,7 @@ def _reply(chance: random.Random, *, gaps: bool, wide: bool) -> RecordedReply:
     elif draw < 0.4:
         answer = None
     extra = {"verdict": chance.choice(["truncated", "failed", "odd"])} if chance.random() < 0.1 else None
-    score = chance.uniform(-1e3, 1e3) if wide else chance.choice(SCORES)
+    score = chance.choice(scores)
     usage = {"input_tokens": chance.randint(0, 3000), "output_tokens": chance.randint(0, 3000)}
     if chance.random() < 0.1:
         usage["cache_read_input_tokens"] = 100

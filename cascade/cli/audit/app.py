@@ -36,6 +36,14 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
     poll_s: Annotated[
         float, typer.Option(help="With --batch: seconds between two looks at the batches.", min=0.01)
     ] = 30.0,
+    workers: Annotated[int, typer.Option(help="How many processes grade (extra dask).", min=1, max=512)] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The Dask scheduler (tcp://host:8786) whose workers grade; needs a ledger in Postgres. Default: processes of this machine.",
+        ),
+    ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> int:
@@ -44,7 +52,8 @@ def run(  # noqa: PLR0913, PLR0917 - one for each option
 
     if watch and (once or batch):
         raise typer.BadParameter("--watch goes neither with --once nor with --batch (run --batch by a timer)")
-    return run_audit(RunOptions(policy, watch, max_usd, ledger, poll_s if batch else None), as_json=as_json)
+    options = RunOptions(policy, watch, max_usd, ledger, poll_s if batch else None, workers, scheduler)
+    return run_audit(options, as_json=as_json)
 
 
 @audit_app.command("report")

@@ -15,7 +15,9 @@ from cascade.audit.alarms import AuditNotice, DriftWatch
 from cascade.audit.controls import Standing, known_controls, withheld_judges
 from cascade.audit.drift import Drift, Rate
 from cascade.audit.grading import judges_of
+from cascade.audit.spreading import check_spread
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
+from cascade.cli.audit.spreading import audit_spread
 from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
@@ -52,6 +54,8 @@ class RunOptions:
     max_usd: float | None
     ledger: str | None
     batch_poll_s: float | None = None
+    workers: int = 1
+    scheduler: str | None = None
 
 
 def run_audit(options: RunOptions, *, as_json: bool) -> int:
@@ -68,6 +72,7 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
     settings = AuditSettings(policy, options.ledger, cap, watches=options.watch)
     if options.batch_poll_s is not None:
         settings = replace(settings, batch=True, poll_s=options.batch_poll_s)
+    check_spread(settings, options.workers, options.scheduler)
     watching = _Watching(policy, AuditTables(options.ledger))
     worker = AuditWorker(settings, on_graded=watching.look)
     if not options.watch:
@@ -79,7 +84,7 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
             " keeps those of later requests)"
         )
     try:
-        run = asyncio.run(_audited(worker, settings))
+        run = asyncio.run(_graded(worker, settings, options, watching))
     except asyncio.CancelledError:
         stderr.print("cascade: stopped at once; what was being graded is free again when its leases run out")
         return 130
@@ -128,6 +133,13 @@ class _Watching:
         if elsewhere is not None and not self._is_elsewhere:
             log_event("warning", "audit_other_version", policy=self._policy.name, why=elsewhere)
         self._is_elsewhere = elsewhere is not None
+
+
+async def _graded(worker: AuditWorker, settings: AuditSettings, options: RunOptions, watching: _Watching) -> AuditRun:
+    """Run it, here or by several workers."""
+    if options.workers > 1 or options.scheduler is not None:
+        return await audit_spread(settings, options.workers, options.scheduler, watching.look)
+    return await _audited(worker, settings)
 
 
 async def _audited(worker: AuditWorker, settings: AuditSettings) -> AuditRun:

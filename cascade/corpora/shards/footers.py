@@ -24,13 +24,19 @@ class Footer:
     """One shard's columns. `filled`: those that have a value, as far as the footer tells. `usual`: whether an engine reads them as we do.
 
     `named`: of `id`, whether no text is empty; of `input`, whether every text begins with a visible character.
-    `within`: the columns of numbers that are all between 0 and 1, but for NaN.
+    `whole`: the columns that have a value in every row. `bounds`: of the columns of numbers, least and greatest, NaN aside.
     """
 
     filled: frozenset[str]
     usual: bool
     named: frozenset[str]
-    within: frozenset[str]
+    whole: frozenset[str]
+    bounds: Mapping[str, tuple[float, float]]
+
+    def is_within(self, column: str, least: float, most: float) -> bool:
+        """Whether all numbers of a column are between these, NaN aside."""
+        bounds = self.bounds.get(column)
+        return bounds is not None and least <= bounds[0] and bounds[1] <= most
 
 
 def read_footer(path: str, kinds: Mapping[str, Kind]) -> Footer:
@@ -48,7 +54,12 @@ def read_footer(path: str, kinds: Mapping[str, Kind]) -> Footer:
         filled,
         usual,
         frozenset(name for name in _TEXTS if _is_named(name, chunks.get(name))),
-        frozenset(name for name, kind in kinds.items() if kind == "double" and _is_within(chunks.get(name))),
+        frozenset(name for name in names if _is_whole(chunks.get(name))),
+        {
+            name: found
+            for name, kind in kinds.items()
+            if kind == "double" and (found := _bounds(chunks.get(name))) is not None
+        },
     )
 
 
@@ -80,10 +91,17 @@ def _is_named(name: str, chunks: list[tuple[int, Any]] | None) -> bool:
     return True
 
 
-def _is_within(chunks: list[tuple[int, Any]] | None) -> bool:
+def _is_whole(chunks: list[tuple[int, Any]] | None) -> bool:
     return chunks is not None and all(
-        told is not None and told.has_min_max and told.min >= 0 and told.max <= 1 for _, told in chunks
+        told is not None and told.has_null_count and not told.null_count for _, told in chunks
     )
+
+
+def _bounds(chunks: list[tuple[int, Any]] | None) -> tuple[float, float] | None:
+    every = [told for _, told in chunks or ()]
+    if not every or not all(told is not None and told.has_min_max for told in every):
+        return None
+    return float(min(told.min for told in every)), float(max(told.max for told in every))
 
 
 def _is_of(kind: Any, wanted: Kind) -> bool:

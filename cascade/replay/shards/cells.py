@@ -9,7 +9,7 @@ of its rows over all shards, from 1; `low` and `high`, the range of the scores o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 

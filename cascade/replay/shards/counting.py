@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from cascade.core.policy import OTHER, Policy
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.parquet import load_pyarrow
 from cascade.corpora.shards.duckdb import Engine, Limits, QueryFailed, open_engine
+from cascade.corpora.shards.lean import cells_of
 from cascade.corpora.shards.picking import pick_items
 from cascade.corpora.shards.scan import Question, Scan
 from cascade.corpora.sources import Shard, ShardedSource
@@ -148,48 +150,42 @@ def _storm() -> Undecided:
     return Undecided("storm_guard", "items have arrival times (`at`), and the guard takes them one by one")
 
 
-class open_reading:  # noqa: N801 - used as a function: a context manager
+@contextmanager
+def open_reading(counting: Counting, numbers: Sequence[int]) -> Generator[Reading]:
     """Open some shards for a pass. A query that fails is raised as what it means: CorpusError naming the shard, or Undecided."""
+    mapping = counting.mapping()
+    try:
+        with open_engine(Limits(counting.memory, counting.threads, counting.folder)) as engine:
+            yield _reading(counting, tuple(numbers), mapping, engine)
+    except QueryFailed as error:
+        raise _meaning(counting, numbers, error) from error
 
-    def __init__(self, counting: Counting, numbers: Sequence[int]) -> None:
-        self._counting, self._numbers = counting, tuple(numbers)
-        self._engine = open_engine(Limits(counting.memory, counting.threads, counting.folder))
 
-    def __enter__(self) -> Reading:
-        own, mapping = self._counting, self._counting.mapping()
-        engine = self._engine.__enter__()
+def _reading(counting: Counting, numbers: tuple[int, ...], mapping: PolicyMapping, engine: Engine) -> Reading:
+    paths, before = [counting.shards[number].path for number in numbers], counting.before
+    scan = Scan(engine, paths, [before[number] for number in numbers], question_of(counting, mapping))
+    if not counting.parted and mapping.plan.policy.storm_guard is not None and scan.is_filled("at"):
+        raise _storm()
+    if counting.parted or counting.part != "all":
+        engine.add_function("part_of", _part_of(counting.split), 2)
+    return Reading(counting, numbers, mapping, engine, scan)
+
+
+def _meaning(counting: Counting, numbers: Sequence[int], error: QueryFailed) -> Exception:
+    if error.kind == "memory":
+        return ConfigurationError(f"--memory: {counting.memory:,} bytes are too few ({error.told})")
+    if error.kind == "overflow":
+        return too_large()
+    for number in numbers:  # the engine does not always say which file it could not read
+        path = counting.shards[number].path
         try:
-            paths, before = [own.shards[number].path for number in self._numbers], own.before
-            scan = Scan(engine, paths, [before[number] for number in self._numbers], question_of(own, mapping))
-            if not own.parted and mapping.plan.policy.storm_guard is not None and scan.is_filled("at"):
-                raise _storm()
-            if own.parted or own.part != "all":
-                engine.add_function("part_of", _part_of(own.split), 2)
-        except BaseException as error:
-            self._engine.__exit__(type(error), error, error.__traceback__)
-            raise
-        return Reading(own, self._numbers, mapping, engine, scan)
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._engine.__exit__(None, None, None)
-        if isinstance(error, QueryFailed):
-            raise self._meaning(error) from error
-
-    def _meaning(self, error: QueryFailed) -> Exception:
-        if error.kind == "memory":
-            return ConfigurationError(f"--memory {self._counting.memory:,} bytes are too few: {error.told}")
-        if error.kind == "overflow":
-            return too_large()
-        for number in self._numbers:  # the engine does not always say which file it could not read
-            path = self._counting.shards[number].path
-            try:
-                with open_engine(Limits(self._counting.memory, 1, self._counting.folder)) as engine:
-                    Scan(engine, [path], [0], question_of(self._counting, self._counting.mapping())).read_all()
-            except QueryFailed as found:
-                return CorpusError(f"cannot be read: {found.told}", where=path, hint="is the file complete?")
-            except CorpusError as found:
-                return found
-        return CorpusError(f"cannot be read: {error.told}", where=self._counting.source)
+            with open_engine(Limits(counting.memory, 1, counting.folder)) as engine:
+                _reading(counting, (number,), counting.mapping(), engine).scan.read_all()
+        except QueryFailed as found:
+            return CorpusError(f"cannot be read: {found.told}", where=path, hint="is the file complete?")
+        except CorpusError as found:
+            return found
+    return CorpusError(f"cannot be read: {error.told}", where=counting.source)
 
 
 def question_of(counting: Counting, mapping: PolicyMapping) -> Question:
@@ -236,7 +232,7 @@ def count_shards(counting: Counting, numbers: tuple[int, ...]) -> Cells:
     Raises CorpusError, PolicyError, MissingExtra; Undecided; ConfigurationError if the memory is too small.
     """
     with open_reading(counting, numbers) as reading:
-        table = reading.scan.cells(MOST_CELLS + 1)
+        table = cells_of(reading.scan, MOST_CELLS + 1)
         if table.num_rows > MOST_CELLS:
             raise too_many()
         plain = table.filter(table.column("state").is_valid())
@@ -267,7 +263,7 @@ def _cells_of_rows(reading: Reading, table: Any) -> Cells:
     tasks: list[str] = (
         [OTHER if one is None else one for one in table.column("task").to_pylist()]
         if reading.scan.has_tasks
-        else [OTHER] * n
+        else [OTHER if reading.scan.only_task is None else reading.scan.only_task] * n
     )
     zeros, yes, no = np.zeros(n, np.int64), np.ones(n, np.bool_), np.zeros(n, np.bool_)
     low, high = reading.scan.score_range() if own.parted and n else (0, 0)

@@ -154,7 +154,8 @@ def _rows(reading: Reading, question: GroupQuestion) -> str:
         for number in question.alone
         for kind in "hl"
     ]
-    task = f"coalesce(r.task, {text(OTHER)})" if reading.scan.has_tasks else text(OTHER)
+    only = OTHER if reading.scan.only_task is None else reading.scan.only_task
+    task = f"coalesce(r.task, {text(OTHER)})" if reading.scan.has_tasks else text(only)
     joined = ["r.state = o.state", f"{task} = o.task"]
     joined += [f"coalesce(r.c{n}, -1.0) = o.c{n}" for n in range(len(asked) - 1)]
     plain = (
@@ -234,7 +235,7 @@ class KeptSums:
         np.minimum.at(first, code, table.column("first").to_numpy())
         rank = np.empty(len(codes), np.int64)
         rank[np.lexsort((first, order))] = np.arange(len(codes))
-        self._group: Ints = rank[code] if len(codes) else code
+        self._group: Ints = rank[code] if codes else code
         self._table = table
         self._tasks = np.array(table.column("task").to_pylist(), object)
 

@@ -105,15 +105,15 @@ def replay_shards(
 class _Intervals:
     """The second pass, and the intervals of it."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a replay has, once
+    def __init__(
         self, counting: Counting, rows: CellColumns, outcomes: Outcomes, figures: Figures, cluster: Cluster | None, pieces: int,
-        grouped: bool,  # noqa: FBT001
+        grouped: bool,
     ) -> None:  # fmt: skip
         self._rows, self._figures = rows, figures
         self._numbers = {
             name: list(rows.columns.rungs).index(single.recorded_as or name) for name, single in figures.singles.items()
         }
-        items = {task: 0 for task in rows.mapped.tasks}
+        items = dict.fromkeys(rows.mapped.tasks, 0)
         counts = np.bincount(rows.mapped.task, weights=rows.items, minlength=len(items))
         self._items: Mapping[str, int] = {task: int(count) for task, count in zip(items, counts, strict=True)}
         self._is_small = rows.n <= MOST_FOR_BOOTSTRAP
@@ -135,7 +135,7 @@ class _Intervals:
     def of_tasks(self) -> dict[str, Interval | None]:
         made = {"": self._interval("", MOST_FOR_BOOTSTRAP)}
         if len(self._items) == 1:
-            return made | {task: made[""] for task in self._items}
+            return made | dict.fromkeys(self._items, made[""])
         for task, n in self._items.items():
             if self._is_small or n <= MOST_FOR_BOOTSTRAP:
                 made[task] = interval_of_scores(self._kept.sums("", task))
