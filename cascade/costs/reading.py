@@ -25,21 +25,26 @@ class Large:
     more: bool
 
 
-def read_sums(reader: Reader, period: Period, policy: str | None = None, *, by_day: bool = False) -> PeriodSums:
-    """The sums of a period, of one policy or of all. Without `by_day` they are one row for the whole period. Raises LedgerDown."""
+def read_sums(
+    reader: Reader, period: Period, policy: str | None = None, *, by_day: bool = False, by_slot: bool = True
+) -> PeriodSums:
+    """The sums of a period, of one policy or of all. Raises LedgerDown.
+
+    Without `by_day` they are added up over the whole period. Without `by_slot` too, they have no `slots` and no `missed`: enough to compare with.
+    """
     if by_day:
         spend, traffic = (read(period.since, period.until) for read in (reader.spend, reader.traffic))
         return PeriodSums.of(spend, traffic, policy)
     return PeriodSums.of(
         whole_spend(reader, period.since, period.until, policy),
-        whole_traffic(reader, period.since, period.until, policy),
+        whole_traffic(reader, period.since, period.until, policy, by_slot=by_slot),
     )
 
 
 def read_costs(reader: Reader, period: Period, by: By, policy: str | None = None) -> Costs:
     """Everything that `cascade costs` shows but the large requests. Raises LedgerDown."""
     now = read_sums(reader, period, policy, by_day=by == "day")
-    return costs(now, read_sums(reader, period.before, policy), by)
+    return costs(now, read_sums(reader, period.before, policy, by_slot=False), by)
 
 
 def read_large(reader: Reader, period: Period, limit: int, most: int = MOST_LARGE) -> Large:

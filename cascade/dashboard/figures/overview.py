@@ -93,7 +93,7 @@ def read_overview(
 def overview_of(reader: Reader, asked: Asked) -> Overview:
     """The same, from a reader. Raises LedgerDown."""
     period, policy, shown = asked.period, asked.policy, asked.shown
-    sums, earlier = read_sums(reader, period, policy), read_sums(reader, period.before, policy)
+    sums, earlier = read_sums(reader, period, policy), read_sums(reader, period.before, policy, by_slot=False)
     found = costs(sums, earlier, "task")
     width, tasks = slice_s_of(period), tasks_shown(found.lines)
     spend = spend_slices(reader, period.since, period.until, width, policy=policy)

@@ -55,7 +55,9 @@ def read_model(address: str | None, period: Period, now: float, model: str, *, p
         if reader is None:
             points = spend_points(period, width, ())
             return ModelPage(display_address(named), period, now, model, None, width, points, (), (), ())
-        sums, before = (_of_model(read_sums(reader, one, only), model) for one in (period, period.before))
+        sums, before = (
+            _of_model(read_sums(reader, one, only, by_slot=False), model) for one in (period, period.before)
+        )
         spend = spend_slices(reader, period.since, period.until, width, policy=only, model=model)
         line = next(iter(lines_by("model", sums, before)), None)
         by = (lines_by(name, sums, before) for name in ("policy", "task", "rung"))
