@@ -6,7 +6,9 @@ same words. Periods are whole quarters of an hour. Money is integer nano-USD.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
@@ -25,6 +27,9 @@ __all__ = [
     "whole_traffic",
 ]
 
+_Row = tuple[Any, ...]
+
+_MOST_KNOWN: Final = 8
 _SPEND_NAMES: Final = 8
 _SPEND: Final = ("steps", "escalated", "cost", "input", "output", "errors")
 _TRAFFIC: Final = {
@@ -60,50 +65,98 @@ class TrafficSlice(NamedTuple):
     estimate: int
 
 
+class KnownDays:
+    """What the sums of ranges of whole days were, for pages that are asked for again and again. Safe between threads.
+
+    Sums only grow. So if a range has as many rows as before, and all its totals are what they were, none of its rows has changed, and they are not
+    grouped again: that takes five times as long as to add them up.
+    """
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[str, ...], tuple[_Row, Sequence[_Row]]] = OrderedDict()
+        self._lock = Lock()
+
+    def read(self, reader: Reader, question: str, totals: str, values: Mapping[str, str]) -> Sequence[_Row]:
+        """The rows of a question; `totals`: the question for the totals of the rows that they are grouped from."""
+        (stamp,) = reader.select(totals, values)
+        key = (question, *values.values())
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None and held[0] == stamp:
+                self._held.move_to_end(key)
+                return held[1]
+        rows = tuple(reader.select(question, values))
+        with self._lock:
+            self._held[key] = stamp, rows
+            self._held.move_to_end(key)
+            while len(self._held) > _MOST_KNOWN:
+                self._held.popitem(last=False)
+        return rows
+
+
 def whole_spend(
-    reader: Reader, since: int, until: int, policy: str | None = None
-) -> Iterator[tuple[str | int | float, ...]]:
-    """`Reader.spend` without days and keys: `day` is that of `since`, `key` is empty. Of one policy, or of all."""
+    reader: Reader, since: int, until: int, policy: str | None = None, *, known: KnownDays | None = None
+) -> Iterator[_Row]:
+    """`Reader.spend` without days and keys: `day` is that of `since`, `key` is empty. Of one policy, or of all. `known`: kept between calls."""
     names = "policy, task, workflow, arm, rung, model"
     of, values = _of(policy)
-    columns = (
-        f"{since // DAY_S:d}, policy, task, workflow, '', arm, rung, model, {_summed(dict.fromkeys(_SPEND, 'bigint'))}"
-    )
-    question = " UNION ALL ".join(  # each part by itself: to group them again would cost as much as to read them
-        f"SELECT {columns} FROM {part} WHERE bucket >= {first:d} AND bucket < {last:d}{of} GROUP BY {names}"  # noqa: S608 - constants and numbers
-        for part, first, last in parts_of("spend", since, until, by_days=True)
-    )
-    found: dict[tuple[str | int | float, ...], list[int]] = {}
-    for row in reader.select(question, values):
-        key, added = row[:_SPEND_NAMES], row[_SPEND_NAMES:]
-        held = found.get(key)
-        found[key] = [*added] if held is None else [one + more for one, more in zip(held, added, strict=True)]
+    sums = _summed(dict.fromkeys(_SPEND, "bigint"))
+    found: dict[_Row, list[Any]] = {}
+    for part, first, last in parts_of("spend", since, until, by_days=True):
+        rows = f"FROM {part} WHERE bucket >= {first:d} AND bucket < {last:d}{of}"
+        question = (
+            f"SELECT {since // DAY_S:d}, policy, task, workflow, '', arm, rung, model, {sums} {rows} GROUP BY {names}"
+        )
+        for row in _read(reader, question, _totals(_SPEND, rows), values, known if part.endswith("_days") else None):
+            key, added = row[:_SPEND_NAMES], row[_SPEND_NAMES:]
+            held = found.get(key)
+            found[key] = [*added] if held is None else [one + more for one, more in zip(held, added, strict=True)]
     return ((*key, *added) for key, added in found.items())
 
 
 def whole_traffic(
-    reader: Reader, since: int, until: int, policy: str | None = None, *, by_slot: bool = True
-) -> Iterator[tuple[str | int | float, ...]]:
+    reader: Reader,
+    since: int,
+    until: int,
+    policy: str | None = None,
+    *,
+    by_slot: bool = True,
+    known: KnownDays | None = None,
+) -> Iterator[_Row]:
     """`Reader.traffic` without days, but for the rows with a slot: a holdout is compared day by day. The same names may come several times.
 
-    `by_slot`: with the rows that have a slot; only a measured saving needs them. A day's row some of whose requests have no estimate is not added to those whose requests all have one: readers tell them apart.
+    `by_slot`: with the rows that have a slot; only a measured saving needs them. `known`: kept between calls. A day's row some of whose requests
+    have no estimate is not added to those whose requests all have one: readers tell them apart.
     """
     names = "policy, task, workflow, arm, rung, slot"
     of, values = _of(policy)
     sums = _summed(_TRAFFIC)
-    questions: list[str] = []
     for part, first, last in parts_of("traffic", since, until, by_days=True):
-        rows = f"FROM {part} WHERE bucket >= {first:d} AND bucket < {last:d}{of} AND slot"
+        rows = f"FROM {part} WHERE bucket >= {first:d} AND bucket < {last:d}{of}"
         is_days = part.endswith("_days")
         alike = "CASE WHEN estimated = requests THEN 1 ELSE 0 END" if is_days else f"bucket / {DAY_S}"
-        questions.append(f"SELECT {since // DAY_S:d}, {names}, {sums} {rows} = {NO_SLOT} GROUP BY {names}, {alike}")
+        question = f"SELECT {since // DAY_S:d}, {names}, {sums} {rows} AND slot = {NO_SLOT} GROUP BY {names}, {alike}"
         if by_slot and is_days:
-            questions.append(f"SELECT bucket / {DAY_S}, {names}, {', '.join(_TRAFFIC)} {rows} <> {NO_SLOT}")
-        elif by_slot:
-            questions.append(
-                f"SELECT bucket / {DAY_S}, {names}, {sums} {rows} <> {NO_SLOT} GROUP BY bucket / {DAY_S}, {names}"
+            question += (
+                f" UNION ALL SELECT bucket / {DAY_S}, {names}, {', '.join(_TRAFFIC)} {rows} AND slot <> {NO_SLOT}"
             )
-    return reader.select(" UNION ALL ".join(questions), values)
+        elif by_slot:
+            question += (
+                f" UNION ALL SELECT bucket / {DAY_S}, {names}, {sums} {rows} AND slot <> {NO_SLOT}"
+                f" GROUP BY bucket / {DAY_S}, {names}"
+            )
+        whole = [name for name, kind in _TRAFFIC.items() if kind == "bigint"]
+        yield from _read(reader, question, _totals(whole, rows), values, known if is_days else None)
+
+
+def _read(
+    reader: Reader, question: str, totals: str, values: Mapping[str, str], known: KnownDays | None
+) -> Iterable[_Row]:
+    return reader.select(question, values) if known is None else known.read(reader, question, totals, values)
+
+
+def _totals(columns: Iterable[str], rows: str) -> str:
+    return f"SELECT count(*), {', '.join(f'sum({name})' for name in columns)} {rows}"
 
 
 def spend_slices(
@@ -189,5 +242,5 @@ def _summed(columns: Mapping[str, str]) -> str:
     return ", ".join(f"CAST(sum({name}) AS {kind}) AS {name}" for name, kind in columns.items())
 
 
-def _of(policy: str | None) -> tuple[str, dict[str, Any]]:
+def _of(policy: str | None) -> tuple[str, dict[str, str]]:
     return ("", {}) if policy is None else (" AND policy = :policy", {"policy": policy})
