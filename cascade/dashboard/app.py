@@ -140,7 +140,12 @@ class Dashboard:
             if method == "GET" and path != "/dashboard/events":
                 return RedirectResponse(f"/dashboard/login?{_next(request)}", 303)
             raise Refused(401, "Log in", "This needs a login.")
-        return await self._pages[method, path](request, viewer)
+        try:
+            return await self._pages[method, path](request, viewer)
+        except LedgerError:
+            if viewer.policy:  # its text has the ledger's address
+                raise Refused(503, "The ledger cannot be read", "Who runs the gateway can see why.") from None
+            raise
 
     # Pages
 

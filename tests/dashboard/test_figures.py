@@ -27,12 +27,6 @@ Shown = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> RecordedDay:
-    """The whole day, in SQLite."""
-    return record_day(tmp_path_factory.mktemp("day") / "ledger.db")
-
-
-@pytest.fixture(scope="module")
 def overview(day: RecordedDay) -> Overview:
     """All of it."""
     return read_overview(day.address, day.period, day.policies, day.now)

@@ -66,7 +66,6 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     made.filters.update(FILTERS)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not type them
-    made.filters["coded"] = _coded  # pyright: ignore[reportUnknownMemberType] - as above
     own: dict[str, Any] = {
         "spans": SPANS,
         "concerns": concerns,
@@ -76,18 +75,6 @@ def _environment() -> jinja2.Environment:
     }
     made.globals.update(own)  # pyright: ignore[reportUnknownMemberType]
     return made
-
-
-def _coded(text: str) -> str:
-    """A text of our own, or of somebody: what stands between backticks is shown as code, all of it escaped."""
-    from markupsafe import Markup, escape  # noqa: PLC0415 - an extra's
-
-    parts = str(text).split("`")
-    if len(parts) % 2 == 0:
-        return escape(text)
-    return Markup("").join(
-        Markup("<code>{}</code>").format(one) if at % 2 else escape(one) for at, one in enumerate(parts)
-    )
 
 
 def _asset_url(name: str) -> str:
