@@ -18,6 +18,7 @@ from capacity_model import (
     MODEL_S,
     PEAK,
     SCALES,
+    SEED,
     UTILISATION,
     WAIT_MS,
     Costs,
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--postgres", help="with --measure: the address of a database whose ledger may be dropped")
     parser.add_argument("--seconds", type=float, default=6.0, help="with --measure: of each load (default 6)")
     parser.add_argument("--keep", action="store_true", help="with --measure: write capacity.json anew")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the simulation (default {SEED})")
     parser.add_argument("--json", action="store_true", help="the measured figures, as JSON")
     options = parser.parse_args()
     if options.measure:
@@ -55,7 +57,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(found, indent=1))
         return
-    for part in (measured_lines(found), derived_lines(found), simulated_lines(found)):
+    for part in (measured_lines(found), derived_lines(found), simulated_lines(found, options.seed)):
         print("\n".join(part), end="\n\n")
 
 
@@ -138,29 +140,30 @@ def by_steps(costs: Costs, one: Needs) -> Mapping[int, float]:
     return costs.alone_by_steps if one.is_alone else costs.by_steps
 
 
-def simulated_lines(found: Mapping[str, Any]) -> list[str]:
+def simulated_lines(found: Mapping[str, Any], seed: int = SEED) -> list[str]:
     """A day for each scale."""
-    rows: list[list[str]] = []
+    costs, rows = costs_of(found), list[list[str]]()
     for requests in SCALES:
-        rows += simulated_rows(found, requests)
+        rows += simulated_rows(found, requests, seed=seed)
+    least = (fewest(n, by_steps(costs, needs(n, costs)), seed) for n in SCALES)
     return [
         f"Simulated: a seeded day, the model takes {MODEL_S:g} s a call; what requests wait for a process, ms",
         "",
         *_table(["requests a day", "processes", "", "requests", "busy", "p50", "p99", "longest"], rows),
         "",
         f"fewest processes with a p99 of at most {WAIT_MS:g} ms in the busiest hour: "
-        + ", ".join(f"{fewest(n, by_steps(costs_of(found), needs(n, costs_of(found))))} for {n:,}" for n in SCALES),
+        + ", ".join(f"{processes} for {n:,}" for processes, n in zip(least, SCALES, strict=True)),
     ]
 
 
-def simulated_rows(found: Mapping[str, Any], requests: int, *, day: bool = True) -> list[list[str]]:
+def simulated_rows(found: Mapping[str, Any], requests: int, *, day: bool = True, seed: int = SEED) -> list[list[str]]:
     """The busiest hour, and the whole day."""
     costs = costs_of(found)
     one = needs(requests, costs)
     taken = by_steps(costs, one)
-    busiest = simulate(requests, taken, one.processes, DAY.index(max(DAY)))[0]
+    busiest = simulate(requests, taken, one.processes, DAY.index(max(DAY)), seed)[0]
     rows = [_row(one, "busiest hour", busiest)]
-    return [*rows, _row(one, "day", whole_day(requests, taken, one.processes))] if day else rows
+    return [*rows, _row(one, "day", whole_day(requests, taken, one.processes, seed=seed))] if day else rows
 
 
 def _row(one: Needs, what: str, hour: Hour) -> list[str]:

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,6 @@ def _gateway(parts: Parts, endpoint: Running, load: Load, seconds: float) -> dic
         rows, requests = _rows(parts.postgres, file)
         assert requests == found["requests"], (requests, found)
         found["rows"] = rows / requests
-        if parts.postgres:
-            found["postgres"] |= _sizes(parts.postgres, requests)
-        else:
-            with sqlite3.connect(file) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            found["sqlite_bytes"] = file.stat().st_size / requests
         return found
 
 
@@ -123,6 +117,8 @@ def _loaded(gateway: Running, load: Load, seconds: float, parts: Parts, file: Pa
     }  # fmt: skip
     idle = gateway.memory_mb()
     warm = load("load", seconds=_WARM_S, **job)
+    _written(parts.postgres, file, warm["requests"])
+    stored = _stored(parts.postgres, file)  # what a ledger has that is new is no request's
     client: Any = Redis.from_url(parts.redis) if parts.redis else None  # pyright: ignore[reportUnknownMemberType]
     before, database = gateway.cpu_s(), _database_cpu_s(parts.postgres)
     if client is not None:
@@ -133,6 +129,7 @@ def _loaded(gateway: Running, load: Load, seconds: float, parts: Parts, file: Pa
     _written(
         parts.postgres, file, ran["requests"] + warm["requests"]
     )  # the rows that still waited are part of the cost
+    used = _database_cpu_s(parts.postgres)
     count = ran["requests"]
     found: dict[str, Any] = {
         "requests": count + warm["requests"],
@@ -141,9 +138,14 @@ def _loaded(gateway: Running, load: Load, seconds: float, parts: Parts, file: Pa
         "memory_idle_mb": idle,
         "memory_mb": gateway.memory_mb(),
     }
+    grown = {name: (size - stored[name]) / count for name, size in _stored(parts.postgres, file).items()}
     if parts.postgres:
-        used = _database_cpu_s(parts.postgres)
-        found["postgres"] = {"cpu_ms": None if used is None or database is None else (used - database) / count * 1e3}
+        found["postgres"] = {
+            "cpu_ms": None if used is None or database is None else (used - database) / count * 1e3,
+            **grown,
+        }
+    else:
+        found |= grown
     if client is not None:
         told: Mapping[str, Any] = client.info("commandstats")
         calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in told.items()}
@@ -196,10 +198,12 @@ def _asking(address: str, file: Path) -> Iterator[Any]:
 
 
 def _written(address: str, file: Path, requests: int) -> None:
-    until = time.monotonic() + 60
-    while _rows(address, file)[1] < requests:
+    until, there = time.monotonic() + 60, 0
+    while there < requests:
         assert time.monotonic() < until, "the ledger was not written in a minute"
         time.sleep(0.2)
+        with suppress(psycopg.errors.UndefinedTable, sqlite3.OperationalError):  # it is just being made
+            there = _rows(address, file)[1]
 
 
 def _rows(address: str, file: Path) -> tuple[int, int]:
@@ -209,8 +213,12 @@ def _rows(address: str, file: Path) -> tuple[int, int]:
     return int(rows), int(requests or 0)
 
 
-def _sizes(address: str, requests: int) -> dict[str, float]:
-    """Bytes a request, of tables and of their indexes, of entries and texts; whatever partitions they have."""
+def _stored(address: str, file: Path) -> dict[str, float]:
+    """Bytes of the file; or of Postgres's tables and of their indexes, of entries and texts, whatever partitions they have."""
+    if not address:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return {"sqlite_bytes": file.stat().st_size}
     question = (
         "SELECT sum(pg_table_size(c.oid)), sum(pg_indexes_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relkind = 'r' AND (c.relname LIKE 'entries%%' OR c.relname LIKE 'contents%%')"
@@ -218,7 +226,7 @@ def _sizes(address: str, requests: int) -> dict[str, float]:
     with psycopg.connect(address) as connection:
         row = connection.execute(question, (_SCHEMA,)).fetchone()
     assert row is not None
-    return {"table_bytes": int(row[0]) / requests, "index_bytes": int(row[1]) / requests}
+    return {"table_bytes": int(row[0]), "index_bytes": int(row[1])}
 
 
 def _engine_ms(steps: int, endpoint: str, seconds: float) -> float:

@@ -25,6 +25,7 @@ __all__ = [
     "MIX",
     "PEAK",
     "SCALES",
+    "SEED",
     "UTILISATION",
     "Costs",
     "Hour",
@@ -48,7 +49,7 @@ UTILISATION = 0.6
 MODEL_S = 1.5
 WAIT_MS = 20.0
 """What the 99th percentile may wait for a process in the busiest hour."""
-_SEED = 17
+SEED = 17
 _DAYS = 30
 
 Numbers = npt.NDArray[np.float64]
@@ -181,10 +182,12 @@ def waits(arrivals: Numbers, services: Numbers) -> Numbers:
     return ends - services - arrivals
 
 
-def simulate(requests: int, by_steps: Mapping[int, float], processes: int, hour: int) -> tuple[Hour, Numbers]:
+def simulate(
+    requests: int, by_steps: Mapping[int, float], processes: int, hour: int, seed: int = SEED
+) -> tuple[Hour, Numbers]:
     """One hour of a day with so many requests; and what each request waited, in ms. `by_steps`: processor ms by the number of steps."""
     # Chance that is the hour's own: any hour can be made alone.
-    chance = np.random.PCG64([_SEED, requests, processes, hour])
+    chance = np.random.PCG64([seed, requests, processes, hour])
     expected = requests * DAY[hour] / sum(DAY)
     gaps = _exponential(chance, int(expected + 6 * math.sqrt(expected) + 20))
     arrivals = np.cumsum(gaps) * (3600 / expected)
@@ -212,7 +215,7 @@ def simulate(requests: int, by_steps: Mapping[int, float], processes: int, hour:
     for number in range(processes):
         mine = np.flatnonzero(place == number)
         order = mine[np.argsort(time[mine], kind="stable")]
-        np.add.at(total, owner[order], waits(time[order], length[order]) * 1e3)
+        total += np.bincount(owner[order], waits(time[order], length[order]) * 1e3, count)
     return _hour(total, busy / (3600 * processes)), total
 
 
@@ -221,17 +224,19 @@ def _hour(total: Numbers, busy: float) -> Hour:
     return Hour(len(total), busy, middle, late, float(total.max()))
 
 
-def fewest(requests: int, by_steps: Mapping[int, float]) -> int:
+def fewest(requests: int, by_steps: Mapping[int, float], seed: int = SEED) -> int:
     """The fewest processes with which the 99th percentile waits no longer than `WAIT_MS` in the busiest hour."""
     hour = DAY.index(max(DAY))
     peak = requests * DAY[hour] / sum(DAY) / 3600
     processes = max(1, math.floor(peak * _mixed(by_steps) / 1e3) + 1)  # with fewer the queue grows for ever
-    while simulate(requests, by_steps, processes, hour)[0].p99_ms > WAIT_MS:
+    while simulate(requests, by_steps, processes, hour, seed)[0].p99_ms > WAIT_MS:
         processes += 1
     return processes
 
 
-def whole_day(requests: int, by_steps: Mapping[int, float], processes: int, hours: Sequence[int] = HOURS) -> Hour:
+def whole_day(
+    requests: int, by_steps: Mapping[int, float], processes: int, hours: Sequence[int] = HOURS, *, seed: int = SEED
+) -> Hour:
     """All hours together."""
-    done = [simulate(requests, by_steps, processes, hour) for hour in hours]
+    done = [simulate(requests, by_steps, processes, hour, seed) for hour in hours]
     return _hour(np.concatenate([total for _, total in done]), sum(hour.busy for hour, _ in done) / len(done))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,12 @@ class EngineOptions:
     workers: int | None = None
     memory: str = "1GiB"
     trust_ids: bool = False
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The options that are not as they are by default, as they are typed."""
+        ours = (one for one in fields(self) if getattr(self, one.name) != one.default)
+        return tuple(f"--{one.name.replace('_', '-')}" for one in ours)
 
     @property
     def name(self) -> _Name:

@@ -16,6 +16,7 @@ from cascade.gateway.visits import visit_of
 from cascade.ledger.opening import address_of, display_address
 from cascade.ledger.stores import LedgerDown
 from cascade.state.opening import check_state
+from cascade.telemetry.workers import AllWorkers
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -31,6 +32,7 @@ class HealthEndpoint:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._looking: asyncio.Future[Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer one request."""
@@ -38,7 +40,7 @@ class HealthEndpoint:
         if not visit_of(scope).is_trusted:
             await send_json(send, 200, b'{"status":"ok"}')
             return
-        ledger, state = await asyncio.gather(asyncio.to_thread(_ledger, hub), asyncio.to_thread(_state, hub))
+        ledger, state = await self._look()
         policies = {name: _policy(one) for name, one in hub.policies.served.items()}
         is_degraded = (
             ledger["problem"] is not None
@@ -54,6 +56,14 @@ class HealthEndpoint:
             "pid": os.getpid(),
         }
         await send_json(send, 200, to_json(found))
+
+    async def _look(self) -> list[dict[str, Any]]:
+        """The ledger and the state; whoever asks while they are looked at gets what is found."""
+        hub, looking = self._hub, self._looking
+        if looking is None or looking.done():
+            aside = hub.watching.aside
+            looking = self._looking = asyncio.gather(aside(lambda: _ledger(hub)), aside(lambda: _state(hub)))
+        return list(await asyncio.shield(looking))
 
 
 def _policy(one: ServedPolicy) -> dict[str, Any]:
@@ -80,7 +90,7 @@ def _state(hub: Hub) -> dict[str, Any]:
 
 
 class MetricsEndpoint:
-    """Prometheus's text format. With several workers, the sum over all of them."""
+    """Prometheus's text format. With several workers, of all of them."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -91,14 +101,13 @@ class MetricsEndpoint:
             raise Problem(404, "metrics need an optional dependency (pip install 'cascade-ladder[prometheus]')")
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
 
-        await self._hub.watching.refresh()
+        watching = self._hub.watching
+        await watching.refresh()
         registry: Any = self._hub.registry
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
-
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)
-        body = await asyncio.to_thread(generate_latest, registry)
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            collector, registry = AllWorkers(folder, registry), CollectorRegistry()
+            registry.register(collector)
+        body = await watching.aside(lambda: generate_latest(registry))
         length = (b"content-length", str(len(body)).encode())
         headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), length]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

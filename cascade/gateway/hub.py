@@ -157,6 +157,7 @@ class Hub:
 
     async def close(self) -> None:
         """Close what `open` opened, and write the ledger."""
+        self.watching.close()
         await self.policies.close()
         await self.upstream.close()
         await asyncio.to_thread(self.state.close)

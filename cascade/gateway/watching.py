@@ -6,10 +6,11 @@ What belongs to this process alone (requests that run, entries that wait) is set
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.audit.drift import step_in_force, told_alarms
 from cascade.core.budgets import applicable_budgets
@@ -19,7 +20,7 @@ from cascade.ledger.audit import AuditTables
 from cascade.ledger.opening import address_of, backlog, open_reader
 from cascade.ledger.stores import LedgerDown, NoLedger
 from cascade.policy.budgets import zone_of
-from cascade.policy.certificates import epoch_of
+from cascade.policy.certificates import changed_parts, epoch_of
 from cascade.state.opening import check_state
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = ["Watching"]
 
 _EVERY_S = 5.0
 _QUERY_S = 1.0
+_THREADS = 4
+
+_T = TypeVar("_T")
 
 Values = dict[tuple[str, ...], float]
 
@@ -41,6 +45,15 @@ class Watching:
     _read_at: float | None = None
     _dropped: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "cascade-watching"))
+
+    async def aside(self, function: Callable[[], _T]) -> _T:
+        """Run a function that may wait for a server, on threads of those who watch alone: requests never wait for one of these."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def close(self) -> None:
+        """Nothing more is looked at."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def watch(self) -> None:
         """Set what belongs to this process, again and again, for ever."""
@@ -73,9 +86,11 @@ class Watching:
             policies = {name: one.loaded.policy for name, one in hub.policies.served.items()}
             for name in policies:
                 hub.metrics.know(name)
-            problems = {(name,): float(one.problem is not None) for name, one in hub.policies.served.items()}
-            hub.metrics.set("stale_policy", problems)
-            found = await asyncio.gather(asyncio.to_thread(self._state), asyncio.to_thread(self._ledger, policies))
+            found = await asyncio.gather(
+                self.aside(self._state),
+                self.aside(lambda: self._policies(policies)),
+                self.aside(lambda: self._ledger(policies)),
+            )
             for values in found:
                 for name, one in values.items():
                     hub.metrics.set(name, one)
@@ -94,6 +109,11 @@ class Watching:
         except CascadeError as wrong:
             problem = str(wrong)
         return {"storm": storms, "failing": failing, "state_up": {(): float(problem is None)}}
+
+    def _policies(self, policies: Mapping[str, Policy]) -> Mapping[str, Values]:
+        problems = {(name,): float(one.problem is not None) for name, one in self.hub.policies.served.items()}
+        stale = {(name,): float(bool(changed_parts(policy))) for name, policy in policies.items()}
+        return {"stale_policy": problems, "stale_certificate": stale}
 
     def _ledger(self, policies: Mapping[str, Policy]) -> Mapping[str, Values]:
         settings = self.hub.settings

@@ -35,7 +35,7 @@ from cascade.ledger.exporting_tables import (
 )
 from cascade.ledger.records import Entry, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
-from cascade.ledger.utc_months import month_name, month_of, next_month
+from cascade.ledger.utc_months import moment_text, month_name, month_of, next_month
 
 __all__ = ["EARLIER_S", "MonthsWritten", "export_months"]
 
@@ -81,7 +81,7 @@ def export_months(
     LedgerError, and MissingExtra if pyarrow is not installed.
     """
     _arrow()
-    first = None if since is None else month_of(since // 1)
+    first = None if since is None else month_of(since)
     last = None if until is None else next_month(month_of(math.ceil(until) - 1))
     with _staged(folder) as staging, closing(_Files(reader, staging, content=content)) as files:
         for table, month, row in _rows(reader, first, last):
@@ -115,7 +115,7 @@ def _pruned(reader: Reader, folder: Path, places: Mapping[Path, Path]) -> Sequen
     ends = max((anchor.ends for anchor in reader.anchors().values()), default=None)
     if ends is None:
         return ()
-    return [place for place in places if _month_in(place) < month_name(ends) and (folder / place).exists()]
+    return [place for place in places if _month_in(place) < moment_text(ends, "%Y-%m") and (folder / place).exists()]
 
 
 _READ: Mapping[str, tuple[Callable[[bytes], Any], Callable[[Entry, Any, Shared], Sequence[Any]]]] = {
@@ -147,7 +147,12 @@ def _rows(reader: Reader, first: float | None, last: float | None) -> Iterator[t
         if number % _FORGET_EVERY == 0:  # what never ended
             begun = {name: one for name, one in begun.items() if one[0] >= entry.at - EARLIER_S}
         if first is None or entry.at >= first:
-            yield TABLES[entry.kind], month_name(entry.at // 1), row_of(entry, body, shared)
+            try:
+                month = month_name(entry.at)
+            except ValueError:
+                message = f"seq {entry.seq} of {entry.writer} has a time that no calendar has, {entry.at:g} s"
+                raise LedgerError(f"{reader.where}: {message} (export a period without it: --since, --until)") from None
+            yield TABLES[entry.kind], month, row_of(entry, body, shared)
 
 
 class _Files:
@@ -228,8 +233,13 @@ class _File:
         for name, kind in self._table.columns.items():
             if kind == "usd":
                 arrays[name] = _usd(arrow, arrays[name.removesuffix("_usd")])
-            else:
+                continue
+            try:
                 arrays[name] = arrow.array(next(given), self._schema.field(name).type)
+            except (OverflowError, ValueError):  # changed: nothing that is written has more than 64 bits
+                raise LedgerError(
+                    f"{self.path.name}: {name} has a number of more than 64 bits (`cascade ledger verify` explains)"
+                ) from None
         if self._texts is not None and self._table.content is not None:
             arrays[self._table.content] = arrow.array(self._contents(self._texts), arrow.string())
         batch = arrow.RecordBatch.from_arrays(list(arrays.values()), schema=self._schema)

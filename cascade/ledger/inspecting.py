@@ -75,9 +75,12 @@ def _sqlite(path: Path) -> LedgerStatus:
     from cascade.ledger.sqlite.connection import connect, translate_errors, version  # noqa: PLC0415 - not needed with Postgres
     from cascade.ledger.sqlite.schema import MIGRATIONS  # noqa: PLC0415 - as above
 
-    folder = next(one for one in path.absolute().parents if one.exists())
-    free, may = shutil.disk_usage(folder).free, folder.is_dir() and os.access(folder, os.W_OK)
-    if not path.exists():
+    try:
+        is_there, folder = path.exists(), next(one for one in path.absolute().parents if one.exists())
+        free, may = shutil.disk_usage(folder).free, folder.is_dir() and os.access(folder, os.W_OK)
+    except OSError as problem:
+        raise LedgerDown(f"{path}: {problem.strerror} (check the permissions of its folder)") from None
+    if not is_there:
         return LedgerStatus(str(path), False, False, may, free_bytes=free, newest=len(MIGRATIONS))
     with (
         translate_errors(path, _SECONDS),
@@ -113,7 +116,7 @@ def _check(where: str, rows: int) -> None:
 
 def _postgres(where: str, wall: Callable[[], float]) -> LedgerStatus:
     from cascade.ledger.postgres.connection import Session, scalar, transaction  # noqa: PLC0415 - an extra
-    from cascade.ledger.postgres.schema import MIGRATIONS  # noqa: PLC0415 - as above
+    from cascade.ledger.postgres.schema import MIGRATIONS, SCHEMA  # noqa: PLC0415 - as above
 
     session, shown = Session(where, seconds=_SECONDS), display_address(where)
     with closing(session.connect()) as opened, session.translate_errors(), transaction(opened):
@@ -128,9 +131,12 @@ def _postgres(where: str, wall: Callable[[], float]) -> LedgerStatus:
             " CAST(current_setting('max_connections') AS int)"
         ).fetchone()
         pid, is_replica, size, may, used, most = about
-        has_table = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'version')"
+        # By the schema's name: one that this user may not use is none of its search path.
+        has_table = (
+            f"SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'version')"  # noqa: S608 - a constant
+        )
         is_made = bool(scalar(connection.execute(has_table)))
-        version = int(scalar(connection.execute("SELECT made FROM version"))) if is_made else None
+        version = int(scalar(connection.execute(f"SELECT made FROM {SCHEMA}.version"))) if is_made else None  # noqa: S608 - a constant
         written, months, strays = None, None, None
         if version == len(MIGRATIONS):
             months, strays = _months(connection)

@@ -27,7 +27,11 @@ Happening = Literal[
 """The events that are marked, as they are logged."""
 
 _ADD = (
-    "INSERT INTO marks (name, at, policy, kind, details) VALUES (:name, :at, :policy, :kind, :details) ON CONFLICT DO NOTHING",
+    # Not left to the conflict alone: Postgres counts an id for each, and the oldest go by their ids.
+    (
+        "INSERT INTO marks (name, at, policy, kind, details) SELECT :name, :at, :policy, :kind, :details"
+        " WHERE NOT EXISTS (SELECT 1 FROM marks WHERE name = :name) ON CONFLICT DO NOTHING"
+    ),
     "DELETE FROM marks WHERE id <= (SELECT max(id) FROM marks) - :most",
 )
 

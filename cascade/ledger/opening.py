@@ -167,7 +167,7 @@ def replica_of(where: str) -> str | None:
         return None
     if not is_postgres(where) or not is_postgres(named):
         raise ConfigurationError(
-            f"CASCADE_LEDGER_REPLICA: {display_address(named)} is no replica of the ledger at {display_address(where)}"
+            f"CASCADE_LEDGER_REPLICA: names no replica of the ledger at {display_address(where)}"  # what it is may hold a password
             " (both must be postgresql://…; else unset it)"
         )
     return address_of(named)

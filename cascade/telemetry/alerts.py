@@ -77,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     Rule("CascadeRatcheted", "max by (policy) ({ratchet}) > 0", "0m", "ticket",
          "The audit has raised the thresholds of policy {{ $labels.policy }} by {{ $value }} steps; it costs more since.",
          "Run `cascade audit report`, and calibrate again."),
-    Rule("CascadeCertificateStale", _happened("certificate_stale", "1h"), "0m", "ticket",
+    Rule("CascadeCertificateStale", "max by (policy) ({stale_certificate}) > 0", "0m", "ticket",
          "The certificate of policy {{ $labels.policy }} holds for something else than what runs.",
          "Run `cascade policy check`: it names what changed."),
     Rule("CascadeBudgetNearlySpent", "max by (policy, span) ({budget_share}) > 0.8 < 1", "0m", "ticket",

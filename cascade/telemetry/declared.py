@@ -34,7 +34,7 @@ class Metric:
 
     `field`: what it is called in the code. `name`: as it is scraped. `help`: one sentence. `title`, `unit`: of its panel; the unit is one of
     Grafana's. `by`: the labels that the panel keeps; the others are added up. `section`: where the panel stands. `multiprocess`: how the
-    gauges of several workers become one (prometheus-client's words).
+    gauges of several workers become one: "mostrecent", that of the worker that is scraped, which has just read it; "livesum", the sum over those that run.
     """
 
     field: str
@@ -83,6 +83,8 @@ METRICS: tuple[Metric, ...] = (
            ("policy",), "Guards and audit", "Alarms of the audit", ("policy",), where="gateway"),
     Metric("ratchet", "cascade_audit_ratchet_step", "gauge", "How many steps the audit has ratcheted the thresholds.",
            ("policy",), "Guards and audit", "Ratchet step", ("policy",), where="gateway"),
+    Metric("stale_certificate", "cascade_certificate_stale", "gauge", "1 while a policy's certificate holds for something else than what runs.",
+           ("policy",), "Guards and audit", "Certificates that do not hold", ("policy",), where="gateway"),
     Metric("ledger_up", "cascade_ledger_up", "gauge", "1 if the ledger can be read (or is off), 0 if not.",
            (), "Parts", "Ledger reachable", where="gateway"),
     Metric("ledger_waiting", "cascade_ledger_waiting_entries", "gauge", "Entries that wait in memory to be written to the ledger.",

@@ -54,6 +54,10 @@ class Books:
     def observe(self, observation: Observation) -> None:
         """No guard."""
 
+    def tripped(self) -> tuple[()]:
+        """No guard."""
+        return ()
+
     def expect(self, escalation: Escalation) -> None:
         """No guard."""
 

@@ -110,13 +110,18 @@ def test_without_a_ledger_nothing_is_marked(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.db"))
 
 
-def test_the_oldest_marks_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that they stay few."""
+@pytest.mark.parametrize("where", ["sqlite", "postgres"])
+def test_the_oldest_marks_go(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """So that they stay few; and none goes because another process marks the same."""
+    address = str(tmp_path / "ledger.db") if where == "sqlite" else request.getfixturevalue("postgres_database")
     monkeypatch.setattr("cascade.ledger.marks.MOST", 3)
-    tables = MarkTables(str(tmp_path / "ledger.db"))
+    tables = MarkTables(address)
     for number in range(5):
-        tables.add(mark("storm_tripped", AT + number, f"task-{number}"))
-    assert [one.details["task"] for one in marks_in(tmp_path / "ledger.db")] == ["task-2", "task-3", "task-4"]
+        for _ in range(3):
+            tables.add(mark("storm_tripped", AT + number, f"task-{number}"))
+    assert [one.details["task"] for one in marks_in(address)] == ["task-2", "task-3", "task-4"]
 
 
 def test_episodes_are_read_from_marks() -> None:

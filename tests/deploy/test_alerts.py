@@ -116,7 +116,9 @@ CASES: dict[str, Case] = {
     ),
     "CascadeGatewayFailed": event("gateway_failed"),
     "CascadeStormLimitWrong": Case(event("storm_limit_wrong").fires, {'cascade_events_total{event="x"}': "1x100"}, 'policy="p"'),
-    "CascadeCertificateStale": event("certificate_stale"),
+    "CascadeCertificateStale": Case(
+        {f"cascade_certificate_stale{P}": "1x100"}, {f"cascade_certificate_stale{P}": "0x100"}, 'policy="p"'
+    ),
     "CascadeBudgetRefuses": event("budget_refused"),
     "CascadeKeyBudget": event("key_budget"),
     "CascadeResponseCacheDown": event("response_cache_down"),

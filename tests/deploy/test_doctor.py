@@ -12,7 +12,6 @@ import pytest
 
 from cascade.cli.doctor import Finding, run_doctor
 from cascade.cli.doctor.deep import deep_findings
-from cascade.core.errors import ConfigurationError
 from cascade.emulator import Emulator
 from cascade.gateway.keys.ring import KeyRing
 from cascade.ledger.gateway import GatewayTables
@@ -67,7 +66,7 @@ def test_a_ledger_on_a_file_is_written_read_and_left_alone(
 def test_a_ledger_in_postgres_tells_of_its_clock_its_connections_and_its_size(
     looked: Callable[..., dict[str, Finding]], postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is left behind in any table; a clock that is off is named."""
+    """Nothing is left behind in any table; a clock that is off, a user without rights and a schema that is too new are named."""
     address = postgres_server.database()
     monkeypatch.setenv("CASCADE_LEDGER", address)
     assert looked()["ledger"].found.endswith("made with the first request")
@@ -82,6 +81,15 @@ def test_a_ledger_in_postgres_tells_of_its_clock_its_connections_and_its_size(
     assert late.clock_skew_s is not None
     assert late.clock_skew_s > 1e9
     assert not late.is_pooled
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE ROLE weak LOGIN PASSWORD 'not-asked-for'")
+        monkeypatch.setenv("CASCADE_LEDGER", address.replace("//postgres:", "//weak:"))
+        assert "grant the user the rights on its schema" in looked()["ledger"].found
+        connection.execute("DROP ROLE weak")
+        monkeypatch.setenv("CASCADE_LEDGER", address)
+        connection.execute("UPDATE cascade_ledger.version SET made = 99")
+        newer = looked()["ledger"]
+    assert (newer.state, newer.to_do) == ("missing", "upgrade this one, or name another database")
 
 
 def test_a_pooler_before_the_ledger_is_seen(
@@ -144,6 +152,22 @@ def test_a_home_that_others_may_read_is_named(
     assert looked()["home"].found == f"{folder}: closed to other users"
 
 
+def test_a_home_or_a_ledger_that_cannot_be_looked_into_is_a_finding(
+    looked: Callable[..., dict[str, Finding]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to nothing in it is none; what is no folder, and a path that the system refuses, are missing."""
+    folder, file = tmp_path / "home", tmp_path / "file"
+    folder.mkdir(mode=0o700)
+    (folder / "gone").symlink_to(folder / "nothing")
+    file.write_text("")
+    monkeypatch.setenv("CASCADE_HOME", str(folder))
+    assert looked()["home"].found == f"{folder}: closed to other users"
+    monkeypatch.setenv("CASCADE_HOME", str(file))
+    assert (looked()["home"].state, looked()["home"].found) == ("missing", f"{file}: Not a directory")
+    monkeypatch.setenv("CASCADE_LEDGER", str(tmp_path / ("x" * 300) / "ledger.db"))
+    assert (looked()["ledger"].state, "permissions of its folder" in looked()["ledger"].found) == ("missing", True)
+
+
 def test_a_gateway_is_looked_at_as_its_callers_and_prometheus_see_it(
     looked: Callable[..., dict[str, Finding]],
     start: Callable[..., Gateway],
@@ -172,7 +196,7 @@ def test_a_gateway_is_looked_at_as_its_callers_and_prometheus_see_it(
 def test_a_gateway_that_is_gone_or_is_none(
     looked: Callable[..., dict[str, Finding]], start: Callable[..., Gateway], emulate: Callable[..., Emulator]
 ) -> None:
-    """Each in one line; an address that is none is an error of the command line."""
+    """Each in one line; so is an address that is none."""
     gateway = start(emulate().base_url, state="redis://127.0.0.1:1/0")
     found = looked(gateway.base_url)["gateway's state"]
     assert (found.state, found.to_do) == (
@@ -182,8 +206,16 @@ def test_a_gateway_that_is_gone_or_is_none(
     gateway.stop()
     assert looked(gateway.base_url)["gateway"].state == "missing"
     assert "no gateway of cascade" in looked(emulate().base_url)["gateway"].found
-    with pytest.raises(ConfigurationError, match="--gateway"):
-        looked("localhost")
+    wrong = (
+        "localhost",
+        "127.0.0.1:8484",
+        "http://127.0.0.1:x",
+        "http://127.0.0.1:99999",
+        "http://me:secret@127.0.0.1",
+    )
+    found_in = [looked(one)["gateway"] for one in wrong]
+    assert {(one.state, one.to_do) for one in found_in} == {("missing", "correct --gateway")}
+    assert "secret" not in repr(found_in)
 
 
 def test_the_command_prints_it_as_json_and_ends_with_its_code(

@@ -284,6 +284,14 @@ def test_an_entry_that_cannot_be_read_ends_it_and_changes_nothing(
     before = files(tmp_path / "out")
     tamper(path, "UPDATE entries SET body = '{}' WHERE writer = 1 AND seq = 5")
     assert "seq 5 of one cannot be read" in export(code=2)["message"]
+    tamper(
+        path,
+        'UPDATE entries SET body = \'{"rung": "haiku", "arm": "cascade", "cost": 99999999999999999999, "steps": 1, "latency_ms": 1}\','
+        " kind = 'outcome' WHERE writer = 1 AND seq = 5",
+    )
+    assert "cost has a number of more than 64 bits" in export(code=2)["message"]
+    tamper(path, "UPDATE entries SET at = 1e12 WHERE writer = 1 AND seq = 4")
+    assert "seq 4 of one has a time that no calendar has" in export(code=2)["message"]
     assert files(tmp_path / "out") == before
 
 

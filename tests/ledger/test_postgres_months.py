@@ -16,7 +16,7 @@ from cascade.ledger.postgres.schema import MIGRATIONS
 from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, Content
 from cascade.ledger.stores import LedgerDown
-from cascade.ledger.utc_months import month_of, month_start, next_month
+from cascade.ledger.utc_months import month_name, month_of, month_start, next_month
 from cascade.ledger.verifying.verification import verify
 from tests.ledger.books import AT, Writer, make_older
 from tests.ledger.test_postgres import fill, seen
@@ -55,7 +55,8 @@ def test_months_are_those_of_utc() -> None:
     """The month of a second, and the one after it."""
     december = month_start(2026, 12)
     assert month_of(december) == month_of(december + 30 * DAY) == december
-    assert month_of(december - 0.001) == month_start(2026, 11)
+    assert month_of(december - 0.001) == month_of(december - 2.4e-7) == month_start(2026, 11)
+    assert month_name(december - 2.4e-7) == "2026-11", "not rounded to the microsecond"
     assert next_month(december) == month_start(2027, 1)
     assert next_month(month_start(2028, 1)) == month_start(2028, 2)
 
@@ -264,6 +265,28 @@ def test_a_ledger_that_is_too_large_is_upgraded_beforehand(postgres_database: st
         assert (old.name, old.since) == ("entries_before", float("-inf"))
         assert old.until == month_of(old.until)
         assert connection.execute("SELECT made FROM version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_what_is_written_while_an_older_ledger_is_changed_is_counted(postgres_database: str) -> None:
+    """A transaction of the version before commits when the migration has begun: no id is given twice, and the writer's last seq is known."""
+    make_old(postgres_database)
+    with psycopg.connect(postgres_database) as held, session(postgres_database) as watching:
+        one = watching.execute("SELECT id FROM writers WHERE name = 'one'").fetchone()[0]
+        held.execute(
+            "INSERT INTO cascade_ledger.entries (writer, seq, at, kind, request, body, digest)"
+            " VALUES (%s, 1000, %s, 'open', 'late', '{}', 'x')",
+            (one, AT),
+        )
+        thread = threading.Thread(target=lambda: PostgresReader(postgres_database).close())
+        thread.start()
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation')"
+        while not watching.execute(waiting).fetchone()[0]:
+            pass
+        held.commit()
+        thread.join()
+        late = watching.execute("SELECT max(id) FROM entries").fetchone()[0]
+        assert watching.execute("SELECT nextval(pg_get_serial_sequence('entries', 'id'))").fetchone() == (late + 1,)
+        assert watching.execute("SELECT seq FROM writers WHERE name = 'one'").fetchone() == (1000,)
 
 
 @pytest.mark.parametrize("held_up", [False, True])

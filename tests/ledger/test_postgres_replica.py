@@ -128,7 +128,9 @@ def test_without_the_replica_the_ledger_itself_is_read(
         assert why in read.err
         assert "not-asked-for" not in read.err
     monkeypatch.setenv("CASCADE_LEDGER", postgres_database)
-    monkeypatch.setenv("CASCADE_LEDGER_REPLICA", "/a/file.db")
-    with pytest.raises(ConfigurationError, match=r"CASCADE_LEDGER_REPLICA: /a/file\.db is no replica"):
-        open_reader(from_replica=True)
+    for wrong in ("/a/file.db", "mysql://user:not-told@host/name", "host=db password=not-told"):
+        monkeypatch.setenv("CASCADE_LEDGER_REPLICA", wrong)
+        with pytest.raises(ConfigurationError, match="CASCADE_LEDGER_REPLICA: names no replica") as refused:
+            open_reader(from_replica=True)
+        assert "not-told" not in str(refused.value)
     open_reader().close()

@@ -184,6 +184,7 @@ def test_what_was_open_goes_once_it_is_settled(address: str) -> None:
         ("DELETE FROM entries WHERE request = 'one-9' AND kind = 'request'", "missing"),
         ("UPDATE anchors SET seq = seq - 3", "missing"),
         ("UPDATE spend SET cost = cost + 1 WHERE bucket >= 1764547200", "the sums of steps"),
+        ("UPDATE anchors SET ends = 9e12", "its anchor was changed"),
     ],
 )  # fmt: skip
 def test_what_is_done_to_a_shortened_ledger_is_found(tmp_path: Path, statement: str, told: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade.cli.engines import EngineOptions
 from cascade.cli.savings.command import SavingsOptions, run_savings
 from cascade.core.errors import PolicyError, UsageExportError
 from cascade.core.messages import Usage
@@ -264,6 +265,8 @@ def test_a_fault_is_named_with_its_place(tell: Tell, tmp_path: Path, change: tup
         ({"workload": "customer-service", "usage": Path("x.csv")}, r"USAGE, --workload: both were given"),
         ({"routed": True}, r"--routed: a ledger holds climbs"),
         ({"cached": 0.5, "requests": 5}, r"--requests, --cached: there is no usage export"),
+        ({"workload": "customer-service", "engine": EngineOptions(workers=2)}, r"--workers: there is no usage export"),
+        ({"engine": EngineOptions("duckdb", trust_ids=True)}, r"--engine, --trust-ids: there is no usage export"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tell: Tell, wish: dict[str, Any], said: str) -> None:

@@ -21,7 +21,6 @@ from cascade.cli.engines import EngineOptions, Engines
 from cascade.cluster import Cluster, Done, Task, open_cluster
 from cascade.cluster.dask import DaskCluster
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.core.policy import Policy
 from cascade.corpora import open_corpus, read_corpus, write_corpus
 from cascade.corpora.shards import find_shards, write_shards
 from cascade.corpora.shards.duckdb import Limits
@@ -30,7 +29,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.loading import parse_policy
 from cascade.replay.fields import fields_of
 from cascade.replay.run import ReplayOptions, replay_corpus
-from cascade.savings import mix_of_corpus, read_usage
+from cascade.savings import Mix, mix_of_corpus, read_usage
 from cascade.savings.sharded_mixes import mix_of_shards
 
 from .scenes import counting_of, draw_corpus, draw_policy, write_both
@@ -59,29 +58,40 @@ def cluster() -> Iterator[DaskCluster]:
     opened.close()
 
 
-@pytest.fixture
-def policy(tmp_path: Path) -> Policy:
-    """The recorded corpus's ladder, with a check and other thresholds than its own."""
-    return parse_policy(POLICY)
+def engines(name: str, cluster: Cluster, workers: int = 2, *, trust_ids: bool = False) -> Engines:
+    """An engine that counts with a cluster which is there already, in as many tasks as it is said to have `workers`."""
+    options = EngineOptions(name, None, workers if name == "dask" else None, "256MiB", trust_ids)
+    return Engines(options, cluster)
 
 
-def engines(name: str, cluster: Cluster) -> Engines:
-    """An engine that counts with a cluster which is there already."""
-    return Engines(EngineOptions(name, workers=2 if name == "dask" else None, memory="256MiB"), cluster)
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A random corpus of 60 items, in one file and in four shards. Not to be changed."""
+    manifest, items = draw_corpus(5, gaps=False)
+    return write_both(tmp_path_factory.mktemp("drawn"), manifest, items, shards=4)
+
+
+@pytest.fixture(scope="module")
+def mix_of_one(real_corpus: Callable[[str], Path]) -> Mix:
+    """The mix that one process measures."""
+    with open_corpus(real_corpus("mmlupro-gpt41")) as reader:
+        return mix_of_corpus(reader, parse_policy(POLICY))
 
 
 @pytest.mark.parametrize("name", ["duckdb", "dask"])
 def test_figures_of_50_shards_are_those_of_one_process(
-    name: str, recorded_shards: Path, real_corpus: Callable[[str], Path], policy: Policy, cluster: DaskCluster
+    name: str, recorded_shards: Path, real_corpus: Callable[[str], Path], mix_of_one: Mix, cluster: DaskCluster
 ) -> None:
     """A replay with its intervals, a table of counts, and a mix for `savings`: every field, to the digit."""
-    one, own = real_corpus("mmlupro-gpt41"), engines(name, cluster)
-    options = ReplayOptions(policy)
-    assert fields_of(own.replay(recorded_shards, options), 0) == fields_of(replay_corpus(one, options), 0)
+    one, own = real_corpus("mmlupro-gpt41"), engines(name, cluster, trust_ids=True)
+    policy = parse_policy(POLICY)
+    assert own.mix(recorded_shards, policy) == mix_of_one
     assert own.used == name
-    assert plain(own.tabulate(recorded_shards, None, Split())) == plain(tabulate_corpus(one))
-    with open_corpus(one) as reader:
-        assert own.mix(recorded_shards, policy) == mix_of_corpus(reader, policy)
+    if name == "dask":  # DuckDB's are held by test_counting_equality.py
+        options = ReplayOptions(policy)
+        assert fields_of(own.replay(recorded_shards, options), 0) == fields_of(replay_corpus(one, options), 0)
+        table = engines(name, cluster).tabulate(recorded_shards, None, Split())
+        assert plain(table) == plain(tabulate_corpus(one))
     assert own.notes == []
 
 
@@ -121,26 +131,19 @@ class _Killing:
         self._cluster.close()
 
 
-def test_a_worker_killed_in_the_middle_changes_no_figure(
-    recorded_shards: Path, real_corpus: Callable[[str], Path], cluster: DaskCluster
-) -> None:
+def test_a_worker_killed_in_the_middle_changes_no_figure(drawn: tuple[Path, Path], cluster: DaskCluster) -> None:
     """What it had is counted again by another one, once."""
     killing = _Killing(cluster)
-    table = engines("dask", killing).tabulate(recorded_shards, None, Split())
+    table = engines("dask", killing, workers=4).tabulate(drawn[1], None, Split())
     assert killing.killed
     assert killing.killed not in cluster.processes
-    assert plain(table) == plain(tabulate_corpus(real_corpus("mmlupro-gpt41")))
+    assert plain(table) == plain(tabulate_corpus(drawn[0]))
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A random corpus of 60 items, in one file and in four shards. Not to be changed."""
-    manifest, items = draw_corpus(5, gaps=False)
-    return write_both(tmp_path_factory.mktemp("drawn"), manifest, items, shards=4)
-
-
-@pytest.mark.parametrize("name", ["python", "duckdb", "dask"])
-@pytest.mark.parametrize("what", ["replay", "tabulate", "mix"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("python", "replay"), ("duckdb", "replay"), ("duckdb", "mix"), ("dask", "tabulate"), ("dask", "replay")],
+)
 def test_a_damaged_shard_is_named_by_every_engine(
     name: str, what: str, drawn: tuple[Path, Path], tmp_path: Path, cluster: DaskCluster
 ) -> None:
@@ -172,28 +175,23 @@ def test_an_id_in_two_shards_is_named_with_both(
     size = -(-len(corpus.items) // 3)
     shards = write_shards(tmp_path / "shards", corpus.manifest, [*corpus.items[:-1], last], items_per_shard=size)
     own = engines(name, cluster)
-    for call in (
-        lambda: own.replay(tmp_path / "shards", ReplayOptions()),
-        lambda: own.tabulate(tmp_path / "shards", None, Split()),
-    ):
-        with pytest.raises(CorpusError) as told:
-            call()
-        row = len(corpus.items) - 2 * size
-        assert str(told.value).startswith(
-            f"{shards[2]}:row {row}: item {last.id!r}: the id occurs twice, first in {shards[0]}:row 4"
-        )
+    with pytest.raises(CorpusError) as told:
+        own.tabulate(tmp_path / "shards", None, Split())
+    row = len(corpus.items) - 2 * size
+    place = f"{shards[2]}:row {row}: item {last.id!r}"
+    assert str(told.value).startswith(f"{place}: the id occurs twice, first in {shards[0]}:row 4")
     trusting = Engines(EngineOptions("duckdb", trust_ids=True))
     assert trusting.tabulate(tmp_path / "shards", None, Split()).grouped
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_ids_and_groups_are_compared_as_one_process_does(tmp_path: Path, seed: int) -> None:
     """Groups with names, equal inputs, and messages whose keys are in another order; in any number of pieces."""
     manifest, items = draw_corpus(seed, gaps=False)
     if seed % 2:
         items = [item for item in items if item.group is None][: 3 + seed]
         items.append(changed(items[0], id="m1", input=[{"role": "user", "content": "only here"}]))
-        if seed > 2:
+        if seed == 3:
             items.append(changed(items[0], id="m2", input=[{"content": "only here", "role": "user"}]))
     one, many = write_both(tmp_path, manifest, items, shards=3)
     shards = find_shards(many)
@@ -203,7 +201,7 @@ def test_ids_and_groups_are_compared_as_one_process_does(tmp_path: Path, seed: i
     assert find_twice(shards, "id", LIMITS) is None
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_mix_of_shards_is_that_of_one_process(tmp_path: Path, seed: int) -> None:
     """Also where costs are not known, or only as usage, and with abstained requests."""
     manifest, items = draw_corpus(seed, gaps=False)

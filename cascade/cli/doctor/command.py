@@ -106,7 +106,7 @@ def _ledger(policy: Policy) -> Finding:
             )
         with reading(None):
             return Finding("ledger", "ok", where)
-    except CascadeError as problem:
+    except (CascadeError, OSError) as problem:
         return Finding("ledger", "warning", str(problem), "requests are still answered; rows wait in memory")
 
 

@@ -6,8 +6,10 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from pathlib import Path
 
 from cascade.cli.doctor.findings import Finding, tried
 from cascade.cli.doctor.serving import gateway_findings
@@ -42,33 +44,46 @@ def deep_findings(policy: Policy, gateway: str | None, key: str | None) -> list[
     findings += _time_zones(policy)
     findings += _serving_extras()
     if gateway is not None:
-        findings += gateway_findings(gateway, key)
+        findings += tried("gateway", "correct --gateway", lambda: gateway_findings(gateway, key))
     return findings
 
 
 def _home() -> Iterator[Finding]:
     """Who may read what is under `CASCADE_HOME`."""
     folder = home()
-    if not folder.exists():
+    try:
+        found = _looked_into(folder)
+    except FileNotFoundError:
         yield Finding("home", "ok", f"{folder}: made with the first request, closed to others")
         return
-    paths = [folder, *sorted(folder.glob("*"))]
+    except OSError as problem:
+        yield Finding("home", "missing", f"{folder}: {problem.strerror}", "fix its permissions, or set CASCADE_HOME")
+        return
     if os.name != "posix":
         yield Finding("home", "ok", str(folder))
         return
-    open_ones = [one for one in paths if stat.S_IMODE(one.stat().st_mode) & 0o077]
-    foreign = [one for one in paths if one.stat().st_uid != os.geteuid()]
+    open_ones = [one for one, status in found.items() if stat.S_IMODE(status.st_mode) & 0o077]
+    foreign = [one for one, status in found.items() if status.st_uid != os.geteuid()]
     if foreign:
-        found = f"{', '.join(str(one) for one in foreign[:3])}: owned by another user"
-        yield Finding("home", "warning", found, "run cascade as the user that owns its home, or chown it")
+        told = f"{', '.join(str(one) for one in foreign[:3])}: owned by another user"
+        yield Finding("home", "warning", told, "run cascade as the user that owns its home, or chown it")
     # What is inside of a closed folder nobody else reaches.
     if folder in open_ones:
-        found = f"{', '.join(str(one) for one in open_ones[:3])}: others of this machine may read it"
-        yield Finding("home", "warning", found, f"chmod -R go= {folder}")
+        told = f"{', '.join(str(one) for one in open_ones[:3])}: others of this machine may read it"
+        yield Finding("home", "warning", told, f"chmod -R go= {folder}")
     elif not foreign:
         yield Finding("home", "ok", f"{folder}: closed to other users")
     if not os.access(folder, os.W_OK):
         yield Finding("home", "missing", f"{folder}: cannot be written", "fix its permissions, or set CASCADE_HOME")
+
+
+def _looked_into(folder: Path) -> dict[Path, os.stat_result]:
+    """The folder and what is in it. Raises OSError if it cannot be looked into, FileNotFoundError if it is not there."""
+    found = {folder: folder.stat()}
+    for one in sorted(folder.iterdir()):
+        with suppress(OSError):  # gone meanwhile, or a link to nothing
+            found[one] = one.stat()
+    return found
 
 
 def _ledger() -> Iterator[Finding]:
@@ -86,6 +101,9 @@ def _ledger() -> Iterator[Finding]:
                 f"{status.where}: cannot be made",
                 "let its user create it (GRANT CREATE ON DATABASE, or the folder's permissions)",
             )
+    elif (status.version or 0) > status.newest:
+        found = f"{status.where}: version {status.version}, written by a newer cascade; known here: {status.newest}"
+        yield Finding("ledger", "missing", found, "upgrade this one, or name another database")
     elif status.version != status.newest:
         yield Finding(
             "ledger",

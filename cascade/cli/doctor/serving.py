@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from cascade.cli.doctor.findings import Finding
@@ -30,8 +30,10 @@ class _Stay(HTTPRedirectHandler):
 def gateway_findings(url: str, key: str | None) -> list[Finding]:
     """What a gateway at this address says. Raises ConfigurationError for what is no address."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ConfigurationError(f"--gateway: {parts.scheme or url!r} is not an address (write http://127.0.0.1:8484)")
+    if "@" in parts.netloc:
+        raise ConfigurationError("--gateway: without user and password (its key goes into CASCADE_GATEWAY_KEY)")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or not _has_port(parts):
+        raise ConfigurationError(f"--gateway: {url!r} is not an address (write http://127.0.0.1:8484)")
     base = url.rstrip("/").removesuffix("/v1")
     try:
         return list(_findings(base, key))
@@ -46,6 +48,14 @@ def gateway_findings(url: str, key: str | None) -> list[Finding]:
                 blame="upstream",
             )
         ]
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether its port, if it names one, is a number that ports have."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _get(base: str, path: str, key: str | None) -> tuple[int, bytes]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,7 @@ from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts
-from cascade.ledger.utc_months import month_name
+from cascade.ledger.utc_months import moment_text
 from cascade.ledger.verifying.verification import Verification, read_heads, verify, write_heads
 from cascade.response_cache import erase_answers
 
@@ -103,7 +102,8 @@ def _print_findings(found: Verification) -> None:
     checked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
     unsettled = f"; {found.unsettled:,} calls without a result" if found.unsettled else ""
     if found.pruned_before is not None:
-        unsettled += f"; {found.pruned:,} from before {month_name(found.pruned_before)} are pruned, their sums stay"
+        month = moment_text(found.pruned_before, "%Y-%m")
+        unsettled += f"; {found.pruned:,} from before {month} are pruned, their sums stay"
     verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
     stdout.print(f"{found.where}: {verdict} ({checked}{unsettled})")
 
@@ -166,7 +166,7 @@ def _show(entry: Entry, *, as_json: bool) -> None:
         head = {"id": entry.id, "at": entry.at, "writer": entry.writer, "seq": entry.seq, "kind": entry.kind}
         sys.stdout.write(msgspec.json.encode({**head, "request": entry.request, "body": body}).decode() + "\n")
         return
-    when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    when = moment_text(entry.at, "%Y-%m-%d %H:%M:%S")
     stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_summary(entry.kind, body)}")
 
 

@@ -53,7 +53,9 @@ def _print(moved: Moved) -> None:
     if not moved.is_equal:
         for one in moved.differences[:_SHOWN]:
             stdout.print(one)
-        stdout.print("NOT EQUAL: sums and small tables were not moved (`cascade ledger verify` on the source explains)")
+        stdout.print(
+            "NOT EQUAL: sums and small tables were not moved (`cascade ledger verify` tells of each side what was changed or pruned)"
+        )
         return
     stdout.print("counts and sums are equal on both sides")
     if moved.behind:

@@ -78,7 +78,8 @@ class SavingsOptions:
             "USAGE": self.usage, "--corpus": self.corpus, "--mix": self.mix, "--period-days": self.period_days,
             "--requests": self.requests, "--cached": self.cached, "--map": self.columns or None,
         }  # fmt: skip
-        return tuple(name for name, value in named.items() if value is not None)
+        said = (name for name, value in named.items() if value is not None)
+        return (*said, *self.engine.changed)
 
 
 def run_savings(

@@ -144,7 +144,7 @@ class Target:
 
     def _make_months(self, connection: Connection, entries: Sequence[MovedEntry]) -> None:
         """Make the partitions that are missing. An entry of a time that is none goes to the default one."""
-        months = {month_of(one.at // 1) for one in entries if 0 <= one.at < self._until}
+        months = {month_of(one.at) for one in entries if 0 <= one.at < self._until}
         for month in sorted(months - self._months):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
             make_ahead(connection, month)

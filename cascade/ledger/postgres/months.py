@@ -164,6 +164,8 @@ def _attached(table: str) -> tuple[str, ...]:
 
 
 MAKE_MONTHS = (
+    # First of all, in the writers' order: what is read below must not grow until the transaction ends.
+    "LOCK TABLE entries, contents, writers IN ACCESS EXCLUSIVE MODE",
     # The last seq of each writer: no index spans the months, and two processes under one name must not both write.
     "ALTER TABLE writers ADD COLUMN seq BIGINT NOT NULL DEFAULT 0",
     "UPDATE writers SET seq = coalesce((SELECT max(e.seq) FROM entries e WHERE e.writer = writers.id), 0)",

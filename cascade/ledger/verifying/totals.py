@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
 from cascade.ledger.stores import Reader
+from cascade.ledger.utc_months import moment_text
 
 __all__ = ["compare"]
 
@@ -56,12 +56,12 @@ def _compare(
             before = checked.get(labels, (0,) * len(names))
             checked[labels] = [one + other for one, other in zip(before, sums, strict=True)]
         plain = {labels[1:]: sums for labels, sums in on_record.items()}  # without the day
-        when = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%d %H:%M")
+        when = moment_text(bucket, "%Y-%m-%d %H:%M")
         yield from _differences(f"{what} of {when} UTC", names, plain, by_bucket[bucket])
     # Per day, to find sums of hours that have no entries.
     by_quarters = _table(ask(since, _ALL, by_days=False), len(names))
     for labels, sums in sorted(by_quarters.items()):
-        day = datetime.fromtimestamp(labels[0] * 86_400, UTC).strftime("%Y-%m-%d")
+        day = moment_text(labels[0] * 86_400, "%Y-%m-%d")
         expected = checked.get(labels, (0,) * len(names))
         yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: expected})
     yield from _differences(f"{what} by days", names, _table(ask(since, _ALL), len(names)), by_quarters)

@@ -26,6 +26,7 @@ from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.records import ASKED_PART, Anchor, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 from cascade.ledger.sums import add_outcome, add_step
+from cascade.ledger.utc_months import is_month_start
 from cascade.ledger.verifying.mismatches import Explanation, Mismatch, explain
 from cascade.ledger.verifying.totals import compare
 
@@ -137,7 +138,10 @@ def verify(
         for writer in walk.against.keys() - set(walk.heads):
             head = walk.against[writer]
             walk.found("gone", f"{writer}: is gone with its {head.seq} entries", writer=writer, last=head.seq)
-        ends = max((anchor.ends for anchor in walk.anchors.values()), default=None)
+        for writer, anchor in walk.anchors.items():
+            if not is_month_start(anchor.ends):  # else it could keep sums from being compared
+                walk.found("changed", f"{writer}: its anchor was changed: no month begins where it ends", writer=writer)
+        ends = max((one.ends for one in walk.anchors.values() if is_month_start(one.ends)), default=None)
         for message in compare(reader, walk.sums, int(ends or 0)):
             walk.found("sum", message)
     return Verification(
