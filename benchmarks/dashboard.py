@@ -8,7 +8,9 @@ entries, sums, an audited sample and no texts. Then, warm, the fastest, the medi
                same figures again for 1.5 s, so that long is waited between turns.
 
 Beside them stands the processor's time of a turn, of the process that does the work: on a machine that does other work too, the clock measures
-that. Exits with 1 if the page of a day takes longer than 300 ms, or its figures longer than 200 ms, by the fastest turn and by the processor's time.
+that. Bounds are those of `_BOUNDS`: 300 ms for the page of a day, a week and a month, 200 ms for the figures of a day. A bound is kept if the fastest
+turn keeps it, or the mean of the processor's time does; which of the two is said. Exits with 1 if neither does. The database's own processor time is
+not in it, where that is another process (Postgres).
 `--quick`: a tenth of the rows. `--ledger`: keep the ledger in this file; if it is there, it is not written again.
 """
 
@@ -43,7 +45,8 @@ from cascade.ledger.trails import newest_requests
 from cascade.policy.certificates import epoch_of
 from cascade.policy.loading import parse_policy
 
-ROWS, DAYS, PAGE_MS, FIGURES_MS = 1_000_000, 30, 300.0, 200.0
+ROWS, DAYS = 1_000_000, 30
+_BOUNDS = {"figures, a day": 200.0, "page, a day": 300.0, "page, a week": 300.0, "page, a month": 300.0}
 TURNS, PAGES = 15, 7
 _KEPT_S = 1.6
 
@@ -254,11 +257,23 @@ def main() -> int:
         )
         found = {**figures(address, now, newest.id, turns), **pages(address, newest.id, folder, looks)}
     print(f"{'milliseconds':32}{'fastest':>10}{'median':>10}{'slowest':>10}{'processor':>11}{'bound':>8}")
-    bounds = {"figures, a day": FIGURES_MS, "page, a day": PAGE_MS}
     for what, (least, median, most, cpu) in found.items():
-        bound = f"{bounds[what]:.0f}" if what in bounds else ""
+        bound = f"{_BOUNDS[what]:.0f}" if what in _BOUNDS else ""
         print(f"{what:32}{least:>10.1f}{median:>10.1f}{most:>10.1f}{cpu:>11.1f}{bound:>8}")
-    return int(any(min(found[what][0], found[what][3]) > bound for what, bound in bounds.items()))
+    said = [verdict(what, found[what], bound, own=not given.postgres) for what, bound in _BOUNDS.items()]
+    print("\n".join(text for _, text in said))
+    return int(not all(kept for kept, _ in said))
+
+
+def verdict(what: str, times: Times, bound: float, *, own: bool = True) -> tuple[bool, str]:
+    """Whether a bound is kept, and by which measure. `own`: all the work is this process's, so that its processor's time counts."""
+    fastest, _, _, cpu = times
+    if fastest <= bound:
+        return True, f"{what}: kept by the clock ({fastest:.0f} of {bound:.0f} ms in the fastest turn)"
+    if own and cpu <= bound:
+        text = f"the clock says {fastest:.0f} ms, as other work runs here too"
+        return True, f"{what}: kept by the processor's time alone ({cpu:.0f} of {bound:.0f} ms a turn; {text})"
+    return False, f"{what}: not kept: {fastest:.0f} ms by the clock, {cpu:.0f} by the processor's time, of {bound:.0f}"
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
     days: dict[int, dict[str, _Arm]] = {}
     for row in rows:
         if row.arm in ("cascade", "holdout"):
-            arm = days.setdefault(row.day, {}).setdefault(row.arm, _Arm())
+            arms = days.setdefault(row.day, {})
+            arm = arms.get(row.arm) or arms.setdefault(row.arm, _Arm())
             arm.requests[row.slot] += row.answers
             arm.unanswered += row.requests - row.answers
             arm.cost[row.slot] += row.cost

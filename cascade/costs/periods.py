@@ -35,19 +35,19 @@ class Period:
         return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
 
 
-def read_since(text: str, now: float) -> Period:
+def read_since(text: str, now: float, option: str = "--since") -> Period:
     """The period from `7d`, `24h`, `90m` or `2w` ago, or from a date or time (UTC unless it names a zone), to the end of this quarter of an hour.
 
-    Raises ConfigurationError for anything else, and for a time in the future.
+    `option`: named in errors. Raises ConfigurationError for anything else, and for a time in the future.
     """
     until = int(now // BUCKET_S + 1) * BUCKET_S
-    length = _length(text, "--since")
+    length = _length(text, option)
     if length is not None:
         # Whole quarters of an hour, of the requested length, so that the period before is as long.
         return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
-    since = int(read_moment(text, now, "--since") // BUCKET_S) * BUCKET_S
+    since = int(read_moment(text, now, option) // BUCKET_S) * BUCKET_S
     if not 0 <= since < until:
-        raise _invalid("--since", text, "is in the future, or before 1970")
+        raise _invalid(option, text, "is in the future, or before 1970")
     return Period(since, until)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
-from cascade.ledger.records import MISSED_SLOT, NO_SLOT, REVIEW_BY
+from cascade.ledger.records import MISSED_SLOT, REVIEW_BY
 
 __all__ = ["ARMS", "BYS", "PLAN_BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
@@ -98,10 +98,9 @@ class PeriodSums:
     @classmethod
     def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> PeriodSums:
         """From the reader's rows; only those of `policy`, if given."""
-        rows = [row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)]
-        return cls(
-            tuple(row for row in map(SpendRow._make, spend) if policy in (None, row.policy)),
-            tuple(row for row in rows if row.slot == NO_SLOT),
-            tuple(row for row in rows if row.slot >= 0),
-            tuple(row for row in rows if row.slot == MISSED_SLOT),
-        )
+        requests, slots, missed = list[TrafficRow](), list[TrafficRow](), list[TrafficRow]()
+        for row in map(TrafficRow._make, traffic):
+            if policy is None or row.policy == policy:
+                (slots if row.slot >= 0 else missed if row.slot == MISSED_SLOT else requests).append(row)
+        steps = [row for row in map(SpendRow._make, spend) if policy is None or row.policy == policy]
+        return cls(tuple(steps), tuple(requests), tuple(slots), tuple(missed))

@@ -45,6 +45,7 @@ _SAFE: Final = {
     "cache-control": "no-store",
 }
 _BUCKET_S: Final = 900
+_FRONT: Final = ("/", "/dashboard")
 
 
 class Door(Protocol):
@@ -75,8 +76,10 @@ class Settings:
 
 
 def is_dashboard(path: str, method: str, accept: str) -> bool:
-    """Whether a request is for a page, and not for the API: at `/` only a browser's."""
-    return path.startswith("/dashboard/") or (path == "/" and method in ("GET", "HEAD") and wants_page(accept))
+    """Whether a request is for a page, and not for the API: at `/` and `/dashboard` only a browser's."""
+    if path.startswith("/dashboard/"):
+        return True
+    return path in _FRONT and method in ("GET", "HEAD") and wants_page(accept)
 
 
 class Dashboard:
@@ -123,9 +126,11 @@ class Dashboard:
         path, method = request.url.path, "GET" if request.method == "HEAD" else request.method
         if path.startswith("/dashboard/static/") and method == "GET":
             return _static(path.rpartition("/")[2], request.url.query)
-        if path == "/dashboard/login":
+        if path in ("/dashboard", "/dashboard/") and method == "GET":
+            return RedirectResponse("/", 303)
+        if path == "/dashboard/login" and method in ("GET", "POST"):
             return await self._log_in(request) if method == "POST" else await self._ask_key(request)
-        served = [one for one, at in self._pages if at == path]
+        served = [one for one, at in self._pages if at == path] or ["GET", "POST"] * (path == "/dashboard/login")
         if not served:
             raise Refused(404, "Not found", "There is no such page.")
         if method not in served or (path == "/dashboard/events" and request.method == "HEAD"):
@@ -135,7 +140,12 @@ class Dashboard:
             if method == "GET" and path != "/dashboard/events":
                 return RedirectResponse(f"/dashboard/login?{_next(request)}", 303)
             raise Refused(401, "Log in", "This needs a login.")
-        return await self._pages[method, path](request, viewer)
+        try:
+            return await self._pages[method, path](request, viewer)
+        except LedgerError:
+            if viewer.policy:  # its text has the ledger's address
+                raise Refused(503, "The ledger cannot be read", "Who runs the gateway can see why.") from None
+            raise
 
     # Pages
 
@@ -181,10 +191,16 @@ class Dashboard:
         seen = [one for one in self._source.policies if viewer.policy in ("", one.name)]
         modes = await self._reading.run(lambda: modes_of(seen))
         frame = replace(self._frame(viewer, choice), page="modes")
-        why_not = (
-            "This key is bound to one policy: it does not switch modes." if viewer.csrf else self._settings.why_not
+        return await self._html(
+            "modes", frame, modes=modes, words=WORDS, why_not=self._why_not(viewer), switch_link=_switch_link
         )
-        return await self._html("modes", frame, modes=modes, words=WORDS, why_not=why_not, switch_link=_switch_link)
+
+    def _why_not(self, viewer: Viewer) -> str:
+        if viewer.policy:
+            return "This key is bound to one policy: it does not switch modes."
+        if viewer.name:
+            return "The key came with this request, and not by a login: modes are switched after a login."
+        return self._settings.why_not
 
     async def _confirm(self, request: Request, viewer: Viewer) -> Response:
         self._check_switch(viewer)
@@ -233,8 +249,8 @@ class Dashboard:
         if not problem and await self._door.viewer(request) is not None:
             return RedirectResponse("/", 303)
         target = after or page_address(request.query_params.get("next", ""))
-        frame = Frame("", self._settings.wall())
-        return await self._html("login", frame, status=status, problem=problem, next=target)
+        # Not in the threads that read: a ledger that hangs keeps nobody from logging in.
+        return HTMLResponse(render("login", Frame("", self._settings.wall()), problem=problem, next=target), status)
 
     async def _log_in(self, request: Request) -> Response:
         check_origin(request.headers)
@@ -292,7 +308,7 @@ class Dashboard:
 
     def _frame(self, viewer: Viewer, choice: Choice, made_at: float | None = None, version: str = "") -> Frame:
         return Frame(
-            self._source.where, self._settings.wall() if made_at is None else made_at, choice, viewer=viewer.name, csrf=viewer.csrf,
+            "" if viewer.policy else self._source.where, self._settings.wall() if made_at is None else made_at, choice, viewer=viewer.name, csrf=viewer.csrf,
             may_switch=viewer.may_switch, version=version, policies=_policies({one.name for one in self._source.policies}, viewer),
         )  # fmt: skip
 

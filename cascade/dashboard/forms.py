@@ -32,8 +32,16 @@ def wants_page(accept: str) -> bool:
 def check_origin(headers: Headers) -> None:
     """Raise Refused unless a form was sent by a page of this very site. Every browser of today says where its forms come from."""
     origin, host = headers.get("origin", ""), headers.get("host", "")
-    if not origin or urlsplit(origin).netloc.lower() != host.lower():
+    if not host or _place(origin) != host.lower():
         raise Refused(403, "Not from here", "Forms are accepted from the dashboard's own pages alone.")
+
+
+def _place(origin: str) -> str:
+    """The name and port of an origin; "" for `null`, and for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as "http://["
+        return ""
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
@@ -54,7 +62,10 @@ async def read_form(request: Request) -> Mapping[str, str]:
 
 def page_address(text: str) -> str:
     """Where to go after a login: a page of the dashboard, and nothing elsewhere."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # such as "//["
+        return "/"
     is_ours = not parts.scheme and not parts.netloc and (parts.path == "/" or parts.path.startswith("/dashboard/"))
     if not is_ours or "\\" in text or not text.isprintable() or parts.path == "/dashboard/login":
         return "/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
+from weakref import WeakSet
 
 __all__ = ["FullHouse", "Streams"]
 
@@ -17,6 +18,12 @@ class FullHouse(Exception):
     """As many streams are open as there may be, or the server is about to end."""
 
 
+class _Place:
+    """A stream's place among them, from when it may begin; free again when nothing holds it: a stream may be dropped before its first event."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Streams:
     """The open streams of one process. `look`: reads the ledger's version; "" if it cannot be read just now.
 
@@ -25,7 +32,7 @@ class Streams:
 
     def __init__(self, look: Callable[[], Awaitable[str]], *, look_s: float = _LOOK_S, most: int = _MOST) -> None:
         self._look, self._look_s, self._most = look, look_s, most
-        self._open = 0
+        self._places: WeakSet[_Place] = WeakSet()
         self._version = ""
         self._news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -34,16 +41,17 @@ class Streams:
     @property
     def open(self) -> int:
         """How many there are."""
-        return self._open
+        return len(self._places)
 
     def enter(self, still: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes]:
         """A stream's events. `still`: whether its reader may go on, asked before each of them. Raises FullHouse."""
-        if self._open >= self._most or self._ended:
+        if self.open >= self._most or self._ended:
             raise FullHouse
-        return self._events(still)
+        place = _Place()
+        self._places.add(place)
+        return self._events(still, place)
 
-    async def _events(self, still: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes]:
-        self._open += 1
+    async def _events(self, still: Callable[[], Awaitable[bool]], place: _Place) -> AsyncGenerator[bytes]:
         try:
             if self._looking is None:
                 self._looking = asyncio.create_task(self._watch())
@@ -61,8 +69,8 @@ class Streams:
                 except TimeoutError:
                     yield b": nothing new\n\n"
         finally:
-            self._open -= 1
-            if not self._open and self._looking is not None:
+            self._places.discard(place)
+            if not self._places and self._looking is not None:
                 self._looking.cancel()
                 self._looking, self._version = None, ""
 

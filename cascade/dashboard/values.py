@@ -230,7 +230,7 @@ class Overview:
     `rungs`, `models`, `workflows`, `by_policy`: the same figures by rung, model, workflow and policy, the dearest first; `workflows` are cut
     to the first of them. `slice_s`: the length of a slice of `spend` and `escalations`, in seconds. `large_above`: the least that a request
     in `large` cost; None: the dearest of the period are shown. `policy`: what the page is filtered by, "" for all. `last`: newest first.
-    `events`: newest first. `stamp`: changes when the ledger does, see `figures.read_stamp`. `exists`: False if there is no ledger yet.
+    `events`: newest first. `stamp`: changes when the ledger does, see `ledger.trails`. `exists`: False if there is no ledger yet.
     """
 
     ledger: str

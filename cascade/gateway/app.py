@@ -51,7 +51,11 @@ def make_app(hub: Hub) -> Starlette:
             route("/healthz", HealthEndpoint(hub), "GET"),
             route("/metrics", MetricsEndpoint(hub), "GET"),
             route("/openapi.json", OpenApiEndpoint(), "GET"),
-            *([Route("/", pages), Mount("/dashboard", pages)] if hub.settings.dashboard else []),
+            *(
+                [Route("/", pages), Route("/dashboard", pages), Mount("/dashboard", pages)]
+                if hub.settings.dashboard
+                else []
+            ),
         ],
         middleware=[
             Middleware(ProblemsMiddleware),

@@ -33,9 +33,9 @@ _WHY_NOT = "Without keys nobody has logged in, so modes are switched by the comm
 
 
 def asks_for_page(scope: Scope) -> bool:
-    """Whether a request is for the dashboard: of `/` only a browser's is."""
+    """Whether a request is for the dashboard: of `/` and `/dashboard` only a browser's is."""
     path: str = scope["path"]
-    if path != "/" and not path.startswith("/dashboard/"):
+    if path not in ("/", "/dashboard") and not path.startswith("/dashboard/"):
         return False
     accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
     return is_dashboard(path, scope["method"], accept)

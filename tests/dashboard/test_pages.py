@@ -12,15 +12,18 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import Period, PeriodSums, costs
 from cascade.dashboard.app import Settings
 from cascade.dashboard.choosing import read_choice
-from cascade.dashboard.forms import page_address, wants_page
-from cascade.dashboard.pages.frame import concerns
+from cascade.dashboard.forms import Refused, check_origin, page_address, wants_page
+from cascade.dashboard.pages.frame import Frame, concerns
+from cascade.dashboard.pages.rendering import render
 from cascade.dashboard.reading import Busy, Reading
 from cascade.dashboard.streams import FullHouse, Streams
+from cascade.dashboard.switching import Asked
 from cascade.gateway.dashboard_server import listen
 from tests.dashboard.by_hand import NOW, Held, Pages, ask, overview
 
@@ -161,12 +164,16 @@ def test_choices_are_whole_quarters_of_an_hour() -> None:
     assert (choice.start, choice.policy) == ("2026-05-01T00:01", "p")
     with pytest.raises(ConfigurationError, match="must begin before it ends"):
         read_choice({"from": "2026-05-02", "to": "2026-05-02"}, NOW)
+    for end in ("9999-12-31T23:59-23:59", "2999-01-01"):
+        assert read_choice({"from": "2026-05-01", "to": end}, NOW)[1].until == int(NOW // 900 + 1) * 900
+        with pytest.raises(ConfigurationError, match="before now"):
+            read_choice({"from": "9999-12-31T23:59-23:59", "to": end}, NOW)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/dashboard/", 404), ("GET", "/dashboard/nothing", 404), ("POST", "/dashboard/events", 405), ("GET", "/dashboard/request?id=no", 404),
+        ("PUT", "/dashboard/login", 405), ("GET", "/dashboard/nothing", 404), ("POST", "/dashboard/events", 405), ("GET", "/dashboard/request?id=no", 404),
         ("GET", "/dashboard/static/base.html.j2", 404), ("GET", "/dashboard/static/..", 404), ("POST", "/dashboard/mode", 403),
         ("GET", "/dashboard/mode?mode=off&policy=help-desk", 403), ("POST", "/dashboard/logout", 403), ("DELETE", "/dashboard/modes", 405),
         ("GET", "/v1/messages", 404), ("POST", "/", 404), ("HEAD", "/dashboard/events", 405),
@@ -182,7 +189,7 @@ def test_read_only_pages_show_the_command_that_switches(pages: Pages) -> None:
     page = pages.ask("GET", "/dashboard/modes").text
     assert "<form" not in page
     assert "/dashboard/mode?" not in page
-    assert "cascade mode enforce|observe|off|clear" in page
+    assert "<code>cascade mode off</code>" in page
 
 
 def test_nothing_of_another_site_and_no_other_name_is_served(pages: Pages) -> None:
@@ -318,11 +325,13 @@ def test_streams_are_bounded_and_look_only_while_somebody_watches() -> None:
         streams = Streams(look, look_s=3_600, most=2)
         assert not looks
         first, second = streams.enter(still), streams.enter(still)
+        with pytest.raises(FullHouse):
+            streams.enter(still)  # their places are theirs before they begin
+        del second  # one that never begins gives its place back
+        second = streams.enter(still)
         for one in (first, second):
             assert await anext(one) == b"retry: 3000\n\n"
             assert await anext(one) == b"event: version\ndata: v1\n\n"
-        with pytest.raises(FullHouse):
-            streams.enter(still)
         assert (streams.open, len(looks)) == (2, 1)
         allowed[0] = False
         await second.aclose()
@@ -348,6 +357,7 @@ def test_files_are_kept_for_good_under_their_own_bytes_name(pages: Pages) -> Non
     [
         ("/?since=7d", "/?since=7d"), ("/dashboard/modes", "/dashboard/modes"), ("", "/"), ("//evil.example/", "/"), ("https://evil.example/", "/"),
         ("/\\evil.example", "/"), ("/v1/messages", "/"), ("/dashboard/login?next=/", "/"), ("javascript:alert(1)", "/"), ("/dashboard/x\r\ny", "/"),
+        ("//[", "/"), ("http://[::", "/"),
     ],
 )  # fmt: skip
 def test_a_login_leads_to_our_own_pages_alone(text: str, address: str) -> None:
@@ -364,3 +374,26 @@ def test_only_browsers_are_shown_pages() -> None:
 def test_one_request_can_be_asked_without_reading_the_others(pages: Pages) -> None:
     """By HEAD, too."""
     assert ask(pages.port, "HEAD", "/").text == ""
+
+
+@pytest.mark.parametrize("origin", ["", "null", "http://[", "http://evil.example", "//"])
+def test_a_form_of_nowhere_is_no_form_of_ours(origin: str) -> None:
+    """An origin that is none, or cannot be read; a client that names no host either."""
+    for host in ("127.0.0.1:8484", ""):
+        with pytest.raises(Refused):
+            check_origin(Headers({"origin": origin, "host": host}))
+
+
+def test_an_address_without_the_last_stroke_leads_to_the_overview(pages: Pages) -> None:
+    """`/dashboard` is what people type."""
+    for path in ("/dashboard", "/dashboard/"):
+        answer = pages.ask("GET", path)
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert pages.ask("GET", "/dashboard", {"accept": "*/*"}).status == 404
+
+
+def test_what_stands_between_backticks_is_code_and_still_escaped() -> None:
+    """Ours, such as a command; a caller's `<b>` stays a text."""
+    said = Asked("off", "", "?", "Do it", ("run `cascade mode` or `<b>`", "an odd ` one"))
+    page = render("confirm", Frame("", NOW), asked=said)
+    assert "<li>run <code>cascade mode</code> or <code>&lt;b&gt;</code></li><li>an odd ` one</li>" in page

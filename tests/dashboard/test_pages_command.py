@@ -21,7 +21,7 @@ __all__ = ["run"]
 def test_it_shows_a_ledger_until_it_is_told_to_end(tmp_path: Path) -> None:
     """The address is all that stdout gets; SIGINT ends it in order, with a page open."""
     address = str(tmp_path / "ledger.db")
-    record_day(address, requests=1_000, grade=0)
+    record_day(address, requests=100, grade=0)
     command = [
         sys.executable,
         "-m",

@@ -14,7 +14,7 @@ from cascade.dashboard.values import BudgetState
 from cascade.ledger.marks import HappenedMark, read_marks
 from cascade.ledger.records import BUCKET_S
 from cascade.ledger.stores import Reader
-from cascade.ledger.whole_sums import spent_by
+from cascade.ledger.whole_sums import spent_by, spent_by_policy
 from cascade.policy.budgets import zone_of
 
 __all__ = ["MOST_VALUES", "budget_states"]
@@ -32,16 +32,20 @@ def budget_states(reader: Reader, policies: Sequence[Policy], now: float) -> tup
     zone that this machine does not know is left out.
     """
     marks = read_marks(reader, now - _MONTH_S, now + BUCKET_S, ("budget_alert", "budget_refused"))
-    found: list[BudgetState] = []
+    found, until = list[BudgetState](), int(now // BUCKET_S + 1) * BUCKET_S
+    whole: dict[int, Mapping[str, int]] = {}
     for policy in policies:
         sums: dict[tuple[str, int], Mapping[str, int]] = {}
         own: list[BudgetState] = []
         for budget in _budgets(policy, now):
             since = int(budget.starts // BUCKET_S) * BUCKET_S
+            if budget.scope == "policy":
+                if since not in whole:
+                    whole[since] = spent_by_policy(reader, since, until)
+                own += _states(budget, whole[since], marks)
+                continue
             if (budget.scope, since) not in sums:
-                sums[budget.scope, since] = spent_by(
-                    reader, policy.name, budget.scope, since, int(now // BUCKET_S + 1) * BUCKET_S
-                )
+                sums[budget.scope, since] = spent_by(reader, policy.name, budget.scope, since, until)
             own += _states(budget, sums[budget.scope, since], marks)
         found += sorted(own, key=lambda state: -state.share)
     return tuple(found)

@@ -20,9 +20,9 @@ from cascade.dashboard.values import AuditState, Overview
 from cascade.ledger.reading import address_of, display_address, open_reader
 from cascade.ledger.stores import LedgerDown, NoLedger, Reader
 from cascade.ledger.trails import newest_requests, newest_stamp
-from cascade.ledger.whole_sums import spend_slices, traffic_slices
+from cascade.ledger.whole_sums import KnownDays, spend_slices, traffic_slices
 
-__all__ = ["Asked", "lines_by", "opened", "read_overview"]
+__all__ = ["Asked", "Known", "lines_by", "opened", "read_overview"]
 
 _LAST: Final = 20
 _LARGE: Final = 10
@@ -31,10 +31,18 @@ _MOST: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept between calls for one ledger: of the audits, and of the sums of whole days."""
+
+    audits: KnownAudits = field(default_factory=dict[str, tuple[object, AuditState]])
+    days: KnownDays = field(default_factory=KnownDays)
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What a page is asked for. `policies`: those at hand; `policy`: the only one to show, None for all; `now`: Unix seconds.
 
-    `last`, `large`: how many requests are listed. `known`: what is kept of the audits between calls.
+    `last`, `large`: how many requests are listed. `known`: what is kept between calls.
     """
 
     address: str
@@ -44,7 +52,7 @@ class Asked:
     policy: str | None = None
     last: int = _LAST
     large: int = _LARGE
-    known: KnownAudits = field(default_factory=dict[str, tuple[object, AuditState]])
+    known: Known = field(default_factory=Known)
 
     @property
     def shown(self) -> tuple[Policy, ...]:
@@ -77,15 +85,15 @@ def read_overview(
     now: float,
     *,
     policy: str = "",
-    known: KnownAudits | None = None,
+    known: Known | None = None,
 ) -> Overview:
     """The figures of a period. `address`: None: as for the ledger. `policy`: the only one to show. `now`: Unix seconds.
 
-    `known`: a mapping to keep between calls, so that the audit's samples are read again only when something of them has changed. Without a
-    ledger all figures are empty, and `exists` is False. Raises LedgerError if the ledger cannot be read, ConfigurationError if the
+    `known`: to keep between calls, so that the audit's samples and the sums of whole days are read again only when something of them has changed.
+    Without a ledger all figures are empty, and `exists` is False. Raises LedgerError if the ledger cannot be read, ConfigurationError if the
     address is invalid.
     """
-    asked = Asked(address_of(address), period, policies, now, policy or None, known={} if known is None else known)
+    asked = Asked(address_of(address), period, policies, now, policy or None, known=known or Known())
     with opened(asked.address) as reader:
         return _empty(asked) if reader is None else overview_of(reader, asked)
 
@@ -93,7 +101,9 @@ def read_overview(
 def overview_of(reader: Reader, asked: Asked) -> Overview:
     """The same, from a reader. Raises LedgerDown."""
     period, policy, shown = asked.period, asked.policy, asked.shown
-    sums, earlier = read_sums(reader, period, policy), read_sums(reader, period.before, policy)
+    days = asked.known.days
+    sums = read_sums(reader, period, policy, known=days)
+    earlier = read_sums(reader, period.before, policy, by_slot=False, known=days)
     found = costs(sums, earlier, "task")
     width, tasks = slice_s_of(period), tasks_shown(found.lines)
     spend = spend_slices(reader, period.since, period.until, width, policy=policy)
@@ -107,7 +117,7 @@ def overview_of(reader: Reader, asked: Asked) -> Overview:
         spend=spend_points(period, width, spend, traffic),
         escalations=escalations_of(period, width, traffic, tasks),
         episodes=read_episodes(reader, period, asked.now, policy),
-        audits=audit_states(reader, asked.address, shown, asked.now, asked.known),
+        audits=audit_states(reader, asked.address, shown, asked.now, asked.known.audits),
         budgets=budget_states(reader, shown, asked.now),
         large=large_requests(reader, period, above, asked.large, policy),
         large_above=above,

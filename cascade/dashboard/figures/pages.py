@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from cascade.core.policy import Policy
 from cascade.costs import Period, PeriodSums, read_sums
-from cascade.dashboard.figures.audits import KnownAudits
-from cascade.dashboard.figures.overview import lines_by, opened, read_overview
+from cascade.dashboard.figures.overview import Known, lines_by, opened, read_overview
 from cascade.dashboard.figures.requests import request_row
 from cascade.dashboard.figures.series import slice_s_of, spend_points
 from cascade.dashboard.values import ModelPage, PolicyPage, RequestRow
@@ -27,7 +27,7 @@ def read_policy(
     now: float,
     name: str,
     *,
-    known: KnownAudits | None = None,
+    known: Known | None = None,
 ) -> PolicyPage:
     """One policy's figures; it need not be at hand, nor in the ledger. As `read_overview`."""
     overview = read_overview(address, period, policies, now, policy=name, known=known)
@@ -48,14 +48,19 @@ def _certificate(policy: Policy) -> str:
     return f"uncertified: {changes_text(policy, changed)}" if changed else policy.certificate.summary
 
 
-def read_model(address: str | None, period: Period, now: float, model: str, *, policy: str = "") -> ModelPage:
+def read_model(
+    address: str | None, period: Period, now: float, model: str, *, policy: str = "", known: Known | None = None
+) -> ModelPage:
     """One model's figures: what it was called for, in one policy or in all. As `read_overview`."""
     named, width, only = address_of(address), slice_s_of(period), policy or None
+    days = None if known is None else known.days
     with opened(named) as reader:
         if reader is None:
             points = spend_points(period, width, ())
             return ModelPage(display_address(named), period, now, model, None, width, points, (), (), ())
-        sums, before = (_of_model(read_sums(reader, one, only), model) for one in (period, period.before))
+        sums, before = (
+            _of_model(read_sums(reader, one, only, by_slot=False, known=days), model) for one in (period, period.before)
+        )
         spend = spend_slices(reader, period.since, period.until, width, policy=only, model=model)
         line = next(iter(lines_by("model", sums, before)), None)
         by = (lines_by(name, sums, before) for name in ("policy", "task", "rung"))
@@ -77,6 +82,10 @@ def read_request(address: str | None, request: str) -> RequestRow | None:
 
 
 def read_stamp(address: str | None) -> str:
-    """A text that changes when the ledger has grown, or is made; cheap. Raises as `read_overview`."""
+    """A text that changes when the ledger has grown, or is made, and does not say how large it is; cheap. Raises as `read_overview`."""
     with opened(address_of(address)) as reader:
-        return "" if reader is None else newest_stamp(reader)
+        if reader is None:
+            return ""
+        # The first writer's name is random, and on no page: without it, the few possible numbers could be tried.
+        name = next((str(one) for (one,) in reader.select("SELECT name FROM writers ORDER BY id LIMIT 1", {})), "")
+        return blake2b(newest_stamp(reader).encode(), key=name.encode()[:64], digest_size=12).hexdigest()

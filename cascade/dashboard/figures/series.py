@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from cascade.core.arms import LADDER_ARMS, PLAN_ARMS
 from cascade.costs import Line, Period
 from cascade.dashboard.values import EscalationSeries, SpendPoint
 from cascade.ledger.records import BUCKET_S, DAY_S
@@ -21,7 +20,6 @@ _WIDTHS: Final = (
 )  # fmt: skip
 """(The longest period, the length of its slices), in seconds."""
 _LONGEST: Final = 30 * DAY_S
-_UNASKED: Final = {"shadow", "audit", *PLAN_ARMS}
 _WEEK_S, _MONDAY_S = 7 * DAY_S, 4 * DAY_S
 
 
@@ -45,11 +43,9 @@ def spend_points(
     cost = {one.since: one.cost for one in spend}
     compared, baseline, requests = dict[int, int](), dict[int, int](), dict[int, int]()
     for one in traffic:
-        if one.arm in LADDER_ARMS:
-            compared[one.since] = compared.get(one.since, 0) + one.compared
-            baseline[one.since] = baseline.get(one.since, 0) + one.estimate
-        if one.arm not in _UNASKED:
-            requests[one.since] = requests.get(one.since, 0) + one.requests
+        compared[one.since] = compared.get(one.since, 0) + one.compared
+        baseline[one.since] = baseline.get(one.since, 0) + one.estimate
+        requests[one.since] = requests.get(one.since, 0) + one.requests
     return tuple(
         SpendPoint(
             max(start, period.since), min(start + width, period.until), cost.get(start, 0), baseline.get(start, 0),
@@ -69,20 +65,12 @@ def escalations_of(
     period: Period, width: int, traffic: Iterable[TrafficSlice], tasks: Sequence[str]
 ) -> tuple[EscalationSeries, ...]:
     """The escalation rate of each of these tasks, by slice."""
-    asked, climbed = dict[tuple[str, int], int](), dict[tuple[str, int], int]()
-    for one in traffic:
-        if one.arm in LADDER_ARMS and one.answered:
-            key = one.task, one.since
-            asked[key] = asked.get(key, 0) + one.requests
-            climbed[key] = climbed.get(key, 0) + one.escalated
+    counted = {(one.task, one.since): (one.climbs, one.escalated) for one in traffic}
     starts = slices_of(period, width)
     return tuple(
         EscalationSeries(
             task,
-            tuple(
-                (max(start, period.since), asked.get((task, start), 0), climbed.get((task, start), 0))
-                for start in starts
-            ),
+            tuple((max(start, period.since), *counted.get((task, start), (0, 0))) for start in starts),
         )
         for task in tasks
     )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cascade.core.policy import Policy
 from cascade.costs import Period
-from cascade.dashboard.figures.audits import KnownAudits
-from cascade.dashboard.figures.overview import read_overview
+from cascade.dashboard.figures.overview import Known, read_overview
 from cascade.dashboard.figures.pages import read_model, read_policy, read_request, read_stamp
 from cascade.dashboard.values import ModelPage, Overview, PolicyPage, RequestRow
 from cascade.ledger.reading import address_of, display_address
@@ -27,7 +26,7 @@ class LedgerSource:
         self, address: str | None, policies: Callable[[], Sequence[Policy]], *, now: Callable[[], float] = time.time
     ) -> None:
         self._address, self._policies, self._now = address_of(address), policies, now
-        self._audits: KnownAudits = {}
+        self._known = Known()
 
     @property
     def where(self) -> str:
@@ -41,15 +40,15 @@ class LedgerSource:
 
     def overview(self, period: Period) -> Overview:
         """The figures of a period."""
-        return read_overview(self._address, period, self.policies, self._now(), known=self._audits)
+        return read_overview(self._address, period, self.policies, self._now(), known=self._known)
 
     def policy(self, name: str, period: Period) -> PolicyPage:
         """One policy's figures."""
-        return read_policy(self._address, period, self.policies, self._now(), name, known=self._audits)
+        return read_policy(self._address, period, self.policies, self._now(), name, known=self._known)
 
     def model(self, name: str, period: Period, policy: str = "") -> ModelPage:
         """One model's figures, of one policy or ("") of all."""
-        return read_model(self._address, period, self._now(), name, policy=policy)
+        return read_model(self._address, period, self._now(), name, policy=policy, known=self._known)
 
     def request(self, request: str) -> RequestRow | None:
         """One request by its id; None if the ledger does not have it."""

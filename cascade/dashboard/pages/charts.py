@@ -21,6 +21,8 @@ _SPARK_HEIGHT: Final = 28
 _GAP: Final = 0.22  # of a slice's width
 _DAY_S: Final = 86_400
 _TICKS: Final = 5
+_USD: Final = 1_000_000_000
+_CENT: Final = _USD // 100
 _MOST: Final = 48
 """Slices that are drawn: of more, neighbours are drawn as one."""
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -88,7 +90,9 @@ def spend_chart(points: Sequence[SpendPoint]) -> Chart:
         )
         y = _round(HEIGHT - one.baseline / top * HEIGHT)
         path.append(f"{'L' if path else 'M'}{_round(x)} {y}H{_round(x + width)}")
-    grid = tuple(Tick(HEIGHT - HEIGHT * number / steps, usd(step * number)) for number in range(steps, -1, -1))
+    in_cents = _USD <= top < 1_000 * _USD and step % _CENT == 0  # all alike: not $0.5000 below $1.00
+    said = [f"${step * number / _USD:.2f}" if in_cents else usd(step * number) for number in range(steps + 1)]
+    grid = tuple(Tick(HEIGHT - HEIGHT * number / steps, said[number]) for number in range(steps, -1, -1))
     label = day if whole > 2 * _DAY_S else moment
     times = tuple(label(since + whole * number / (_TICKS - 1)) for number in range(_TICKS))
     return Chart(tuple(bars), "".join(path) if any(one.baseline for one in points) else "", grid, times)
