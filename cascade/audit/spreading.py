@@ -24,7 +24,10 @@ from cascade.ledger.audit import AuditTables
 from cascade.ledger.opening import address_of, is_postgres
 from cascade.ledger.stores import LedgerDown
 
-__all__ = ["SpreadAudit", "audit_part", "check_spread"]
+__all__ = ["AUDIT_MODULES", "SpreadAudit", "audit_part", "check_spread"]
+
+AUDIT_MODULES = ("cascade.audit.spreading", "anthropic")
+"""What a worker needs, as `open_cluster` takes it."""
 
 _LOOK_S = 0.2
 

@@ -28,7 +28,10 @@ from cascade.recording.progress import RecordingProgress, Report, Settings, Stop
 from cascade.recording.recorder import Recorder
 from cascade.state.recording_cap import RecordingCap
 
-__all__ = ["Spreading"]
+__all__ = ["RECORDING_MODULES", "Spreading"]
+
+RECORDING_MODULES = ("cascade.recording.parts", "anthropic")
+"""What a worker needs, as `open_cluster` takes it."""
 
 _PARTS_EACH = 4  # of a worker, so that all end at about the same time
 _ROUNDS = 16  # of a part at most: progress is told when one ends
