@@ -178,9 +178,9 @@ def _forked(modules: Sequence[str]) -> Any:
 
     That process is one for all clusters of this process, and has what the first of them named.
     """
-    from dask import config  # noqa: PLC0415 - an extra
-
-    told: Any = config.set({"distributed.worker.multiprocessing-method": _FORKED})
+    told: Any = import_module("dask.config").set(  # distributed brings it
+        {"distributed.worker.multiprocessing-method": _FORKED}
+    )
     context: Any = import_module("distributed.utils").get_mp_context()  # which names what it imports itself
     context.set_forkserver_preload(["distributed", "cascade.cluster.worker", *modules])
     return told
