@@ -27,10 +27,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from benchmarks.audit_killed import AT_ONCE, OPUS, POLICY, Result, Watched, _look, _ship, patched
 from benchmarks.record_kill import different_inputs
 from cascade.audit.run import AuditSettings
-from cascade.audit.spreading import SpreadAudit
+from cascade.audit.spreading import AUDIT_MODULES, SpreadAudit
 from cascade.cluster import open_cluster
 from cascade.core import prices
 from cascade.core.policy import Policy
@@ -41,7 +44,7 @@ from cascade.policy.pricing import rates_of
 from cascade.recording.inputs import read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
-from cascade.recording.spreading import Spreading
+from cascade.recording.spreading import RECORDING_MODULES, Spreading
 
 CONCURRENCY = 3
 LATENCY_S = 0.001  # per token: a reply takes about 10 to 60 ms, so that calls are in flight at a kill
@@ -99,14 +102,16 @@ class Killer:
 
 
 def worker_processes(parent: int) -> list[int]:
-    """The ids of the processes that `parent` has started as workers."""
-    found = list[int]()
+    """The ids of the processes that `parent` has as workers: each is forked from its one process that has the imports."""
+    found = list[tuple[int, int, bool]]()
     for process in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             told = (process / "stat").read_text().rpartition(")")[2].split()
-            if told[0] != "Z" and int(told[1]) == parent and b"spawn_main" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return sorted(found)
+            is_forked = b"forkserver" in (process / "cmdline").read_bytes()
+            if told[0] != "Z":
+                found.append((int(process.name), int(told[1]), is_forked))
+    sources = {one for one, of, is_forked in found if of == parent and is_forked}
+    return sorted(one for one, of, is_forked in found if of in sources and is_forked)
 
 
 class Counting(Emulator):
@@ -171,7 +176,7 @@ def _billed(emulator: Emulator, policy: Policy) -> int:
 
 def _spread(settings: Settings, inputs: Any) -> Report:
     spreading = Spreading(settings, inputs, 2)
-    cluster = open_cluster(None, 2)
+    cluster = open_cluster(None, 2, modules=RECORDING_MODULES)
     try:
         spreading.spread(cluster)
         return asyncio.run(spreading.finish())
@@ -203,7 +208,7 @@ def run_audit(address: str, folder: Path, *, samples: int, kills: int, seed: int
         emulator.token_latency_s = LATENCY_S
         killer = Killer(kills, chance, max(2, 2 * samples // (kills + 1)))
         emulator.on_call = killer.note
-        cluster = open_cluster(None, workers)
+        cluster = open_cluster(None, workers, modules=AUDIT_MODULES)
         try:
             run = SpreadAudit(AuditSettings(policy, address), workers, cluster).run()
         finally:

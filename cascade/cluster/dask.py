@@ -8,15 +8,17 @@ are not all in the scheduler's memory.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import pickle
 import secrets
 import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -32,26 +34,27 @@ _CONNECT_S = 5.0
 _WORKERS_S = 10.0
 _STOP_S = 1.0  # between two messages to stop: a worker that is started meanwhile has not had the first one
 _DEATHS = 3  # of a task's workers, after which it is not given to another one
+_FORKED = "forkserver"  # not on every system
 _SILENT = logging.CRITICAL + 1
 
 
-def open_cluster(scheduler: str | None, workers: int) -> DaskCluster:
+def open_cluster(scheduler: str | None, workers: int, *, modules: Sequence[str] = ()) -> DaskCluster:
     """A cluster of Dask: of `workers` processes of this machine, or the one whose `scheduler` is at tcp://host:port.
 
-    With a scheduler, `workers` is how many tasks run at a time at most. Raises MissingExtra without Dask, ConfigurationError for a
-    scheduler that cannot be reached or has no worker.
+    With a scheduler, `workers` is how many tasks run at a time at most. `modules`: what the tasks import; local processes begin with it.
+    Raises MissingExtra without Dask, ConfigurationError for a scheduler that cannot be reached or has no worker.
     """
     try:
         import_module("distributed")  # it sets up its logs
     except ModuleNotFoundError:
         raise MissingExtra("a cluster of workers", "dask") from None
-    return DaskCluster(scheduler, workers)
+    return DaskCluster(scheduler, workers, modules)
 
 
 class DaskCluster:
     """A client of a scheduler; without an address also its local processes, which end with it."""
 
-    def __init__(self, scheduler: str | None, workers: int) -> None:
+    def __init__(self, scheduler: str | None, workers: int, modules: Sequence[str] = ()) -> None:
         self._address, self._workers = scheduler, workers
         self._run = secrets.token_hex(8)
         self._stopped, self._closing = threading.Event(), threading.Event()
@@ -61,20 +64,24 @@ class DaskCluster:
         self.folder: Path | None = None  # of local processes, for as long as they run
         self._local: Any = None
         self._client: Any = None
+        self._before = ExitStack()  # puts back what Dask was told
         try:
-            self._client = self._start() if scheduler is None else _connect(scheduler)
+            self._client = self._start(modules) if scheduler is None else _connect(scheduler)
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Any:
+    def _start(self, modules: Sequence[str]) -> Any:
         from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
 
+        if _FORKED in multiprocessing.get_all_start_methods():
+            self._before.enter_context(_forked(modules))
         self.folder = Path(tempfile.mkdtemp(prefix="cascade-workers-"))
         local: Any = LocalCluster
         self._local = local(
             n_workers=self._workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
             silence_logs=_SILENT, memory_limit=0, local_directory=str(self.folder), preload=["cascade.cluster.worker"],
+            env=dict(os.environ),  # as it is now: a process that they are forked from may have begun under another
             scheduler_kwargs={"allowed_failures": _DEATHS, "dashboard_address": "127.0.0.1:0"},
         )  # fmt: skip
         return Client(self._local, set_as_default=False)
@@ -163,6 +170,20 @@ class DaskCluster:
             shutil.rmtree(self.folder, ignore_errors=True)
         for handler, level in self._logs:
             handler.setLevel(level)
+        self._before.close()
+
+
+def _forked(modules: Sequence[str]) -> Any:
+    """Within it, workers are forked from a process that has imported `modules`: each import takes the processor's time only once.
+
+    That process is one for all clusters of this process, and has what the first of them named.
+    """
+    told: Any = import_module("dask.config").set(  # distributed brings it
+        {"distributed.worker.multiprocessing-method": _FORKED}
+    )
+    context: Any = import_module("distributed.utils").get_mp_context()  # which names what it imports itself
+    context.set_forkserver_preload(["distributed", "cascade.cluster.worker", *modules])
+    return told
 
 
 def _connect(address: str) -> Any:

@@ -217,6 +217,8 @@ class Journal:
                 os.fsync(self.descriptor)
                 self._unsynced = False
         except OSError as error:
+            if 0 < len(left) < len(line):  # what follows, once there is room, must not be joined to a part of this line
+                os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - (len(line) - len(left)))
             problem = f"cannot be written: {error.strerror or error}"
             raise CorpusError(problem, where=f"{self.path}", hint="make room, then run it again") from error
 
@@ -265,6 +267,7 @@ def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    if not try_lock(descriptor):
+    """Raise JournalInUse if somebody has it open, or has deleted it between our opening and locking it."""
+    if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
         hint = "wait for it, or record under another name"
         raise JournalInUse("another `cascade record` is using it", where=f"{path}", hint=hint)

@@ -137,9 +137,9 @@ class _PartRecorder(Recorder):
         state, journal = self._state, self._journal
         watching = asyncio.create_task(self._watch())
         try:
-            if self._cap is not None:
-                await self._cap.take(self._spent + sum(one["most"] for one in journal.unanswered.values()))
+            await self._tell_cap()
             await self._record_all(self._inputs.items)
+            await self._tell_cap()  # what the server did not take in meanwhile would be held for ever
         finally:
             watching.cancel()
             journal.sync()
@@ -150,6 +150,11 @@ class _PartRecorder(Recorder):
         return PartReport(
             state.calls, len(state.complete), self._spent, failed, state.stop, largest, state.error
         )  # fmt: skip
+
+    async def _tell_cap(self) -> None:
+        """Replace what is counted for this part by what its journal tells. No call is in flight."""
+        if self._cap is not None:
+            await self._cap.take(self._spent + sum(one["most"] for one in self._journal.unanswered.values()))
 
     @property
     def _spent(self) -> int:

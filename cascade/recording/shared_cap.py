@@ -42,8 +42,13 @@ class SharedCap(SpendingCap):
         self._clock = clock
 
     async def take(self, counted: int) -> None:
-        """Say what the part's journal tells it has spent, in place of what was counted for it."""
-        if await asyncio.to_thread(self._counter.take, self._part, counted) != "ok":
+        """Say what the part's journal tells it has spent, in place of what was counted for it. No call of the part is in flight."""
+        since = self._clock()
+        while (status := await asyncio.to_thread(self._counter.take, self._part, counted)) == "down":
+            if self._is_stopped() or self._clock() - since > _DOWN_S:
+                break
+            await asyncio.sleep(_LOOK_S)
+        if status != "ok":
             self._on_lost(self._why)
 
     async def admit(self, bound: int) -> bool:

@@ -28,7 +28,10 @@ from cascade.recording.progress import RecordingProgress, Report, Settings, Stop
 from cascade.recording.recorder import Recorder
 from cascade.state.recording_cap import RecordingCap
 
-__all__ = ["Spreading"]
+__all__ = ["RECORDING_MODULES", "Spreading"]
+
+RECORDING_MODULES = ("cascade.recording.parts", "anthropic")
+"""What a worker needs, as `open_cluster` takes it."""
 
 _PARTS_EACH = 4  # of a worker, so that all end at about the same time
 _ROUNDS = 16  # of a part at most: progress is told when one ends
@@ -97,10 +100,15 @@ class Spreading:
                 adopt_parts(journal, target, self._recording.hashes, (path,) if path.exists() else ())
                 self._notify()
         except CascadeError as error:
+            cluster.stop()  # at a scheduler the others would go on
             self._error = self._error or error
         finally:
-            if self._counter is not None:
-                self._counter.remove()
+            self._remove_counter()
+
+    def _remove_counter(self) -> None:
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            counter.remove()
 
     async def finish(self) -> Report:
         """Grade what is there, write the corpus, and report. Raises what no call of the workers could avoid."""
@@ -113,7 +121,8 @@ class Spreading:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Close the journal, if `finish` was not reached."""
+        """Close the journal and delete the counter, if `finish` was not reached."""
+        self._remove_counter()
         self._recording.journal.close(delete_empty=True)
 
     def _joiner(self) -> _Joiner:
@@ -149,7 +158,7 @@ class Spreading:
             yield Part(
                 f"{self._run}-{start // size:05}", settings, chosen, dict(self._recording.hashes),
                 self.before.twice & ids, tuple(chain.from_iterable(known.get(one.id, ()) for one in chosen)),
-                None if self._counter is None else self._run,
+                None if self._settings.cap is None else self._run,
             )  # fmt: skip
 
     def _notify(self) -> None:

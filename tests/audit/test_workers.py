@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmarks.workers_killed import run_audit
 from cascade.audit.owners import dead_owners, new_owner
-from cascade.audit.run import AuditSettings
-from cascade.audit.spreading import check_spread
+from cascade.audit.run import AuditRun, AuditSettings, Stop, StopKind
+from cascade.audit.spreading import SpreadAudit, check_spread
+from cascade.cluster import Done, Task
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 
@@ -25,6 +28,44 @@ def test_killed_workers_lose_no_sample_and_grade_none_twice(tmp_path: Path) -> N
     result = run_audit(str(tmp_path / "ledger.db"), tmp_path, samples=12, kills=1, seed=1, workers=1)
     assert result.faults == ()
     assert result.killed == 1
+
+
+@dataclass
+class Ended:
+    """A cluster whose tasks end as told."""
+
+    runs: list[AuditRun]
+    stopped: bool = False
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
+        """One of the ends for each task."""
+        for task, ended in zip(tasks, self.runs, strict=True):
+            yield Done(task.name, ended)
+
+    def stop(self) -> None:
+        """Remember it."""
+        self.stopped = True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "by"),
+    [(("daily_usd", None), None), (("daily_usd", "daily_usd"), "daily_usd"), (("outage", None), "outage")],
+)
+def test_one_worker_without_room_stops_no_other(
+    tmp_path: Path, kinds: tuple[StopKind | None, ...], by: str | None
+) -> None:
+    """What the others have reserved of the day's money comes free: only the last one tells that it is spent."""
+    runs = [
+        AuditRun(1, {}, 0, {}, 0, 5, {}, {}, 0.0, None if kind is None else Stop(kind, "why")) for kind in kinds
+    ]  # fmt: skip
+    cluster = Ended(runs)
+    found = SpreadAudit(AuditSettings(policy(), str(tmp_path / "ledger.db")), 2, cluster).run()
+    assert (found.graded, found.spent) == (2, 10)
+    assert (None if found.stop is None else found.stop.kind) == by
+    assert cluster.stopped is (by is not None)
 
 
 def test_a_lease_is_free_only_if_its_process_has_surely_ended() -> None:

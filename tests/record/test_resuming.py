@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,3 +264,20 @@ def test_a_draft_that_a_kill_left_is_cleared_away(
     (tmp_path / ".other.jsonl.4711").write_text("somebody else's")
     assert record(emulate(corpus)).is_final
     assert [path.name for path in tmp_path.glob(".*")] == [".other.jsonl.4711"]
+
+
+def test_a_line_that_found_no_room_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    """What is written once there is room again is read as a line of its own; a limit of a file's size stands for the disk's."""
+    path, head = tmp_path / "c.jsonl.journal", {"inputs": "a", "ladder": "b", "baseline": "c"}
+    with Journal.open(path, head) as journal:
+        room = path.stat().st_size + 10
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(CorpusError, match=r"cannot be written: File too large \(make room"):
+                journal.open_call("i-1", "haiku", 500)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        journal.open_call("i-2", "haiku", 600)
+    with Journal.open(path, head) as journal:
+        assert [one["item"] for one in journal.unanswered.values()] == ["i-2"]

@@ -108,7 +108,7 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
     assert told["unanswered"] == {"calls": 3, "at_most_usd": 3 * most / 1e9, "basis": "estimate"}
     process = Here(tmp_path, emulator, *command[:-1], "1")
     out, _ = process.communicate(timeout=60)
-    assert "3 calls were in flight when an earlier run was killed, and may have been paid" in out
+    assert "3 calls were in flight when a run or a worker was killed, and may have been paid" in out
     assert "an upper bound of their cost" in out
     assert read_corpus(tmp_path / "c.jsonl").items == corpus.items
     assert emulator.billed.replies == 3 + 36

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.audit_killed import patched
-from benchmarks.workers_killed import run_record
+from benchmarks.workers_killed import Counting, run_record
 from cascade.cluster import InProcess
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, read_corpus
@@ -150,6 +150,38 @@ def test_a_worker_without_the_counter_makes_no_call(redis_server: RedisServer, m
     assert lost[0].startswith(
         f"{redis_server.url} does not tell what this recording has spent: it cannot be reached, has"
     )
+
+
+def test_a_server_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before the first call and after the last: a part is not given up over a moment."""
+    monkeypatch.setenv("CASCADE_STATE", "redis://127.0.0.1:9/0")
+    lost, times = list[str](), iter((0.0, 1.0, 19.0, 21.0))
+    cap = SharedCap(
+        RecordingCap("down"), "a", is_stopped=lambda: False, on_held=lambda: None, on_lost=lost.append, clock=lambda: next(times)
+    )  # fmt: skip
+    asyncio.run(cap.take(5))
+    assert len(lost) == 1
+    assert next(times, None) is None
+
+
+def test_a_cost_that_the_server_did_not_take_in_is_told_at_the_end_of_the_part(
+    redis_server: RedisServer, corpus: Corpus, source: Path, tmp_path: Path
+) -> None:
+    """Else what is left of the cap would be held for ever, and the other parts begun again without end."""
+    inputs, target = read_inputs(source), tmp_path / "corpus.jsonl"
+    head = head_of(inputs)
+    Journal.open(tmp_path / "corpus.jsonl.journal", head).close()
+    with (
+        Counting(corpus) as emulator,
+        patched(ANTHROPIC_BASE_URL=emulator.base_url, ANTHROPIC_API_KEY="test", CASCADE_STATE=redis_server.url),
+    ):
+        counter = RecordingCap("lost")
+        counter.make(10**12, 0)
+        part = Part("p", Settings(POLICY, target), inputs.items[:2], head, frozenset(), (), "lost")
+        emulator.on_call = lambda: counter.reserve("p", 10**12)  # as if its answer had been lost on the way
+        assert record_part(part).stop is None
+        assert counter.reserve("q", 1) == "ok"
+        counter.remove()
 
 
 def test_what_others_hold_is_not_waited_for_for_ever(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cascade.audit.run import AuditRun, AuditSettings
-from cascade.audit.spreading import SpreadAudit
+from cascade.audit.spreading import AUDIT_MODULES, SpreadAudit
 from cascade.cli.output import stderr
 from cascade.cluster import open_cluster
 
@@ -21,7 +21,7 @@ async def audit_spread(
     settings: AuditSettings, workers: int, scheduler: str | None, look: Callable[[], object]
 ) -> AuditRun:
     """Have the workers grade; `look` looks for drift meanwhile and at the end. Raises as `open_cluster` and `SpreadAudit.run` do."""
-    cluster = await asyncio.to_thread(open_cluster, scheduler, workers)
+    cluster = await asyncio.to_thread(open_cluster, scheduler, workers, modules=AUDIT_MODULES)
     try:
         audit = SpreadAudit(settings, workers, cluster)
         _on_signals(audit, settings.policy.deadline_s)

@@ -21,7 +21,7 @@ from cascade.policy.binding import bind_policy
 from cascade.policy.loading import load_policy
 from cascade.recording.from_ledger import read_observations
 from cascade.recording.inputs import Inputs, read_inputs
-from cascade.recording.journal import journal_path
+from cascade.recording.journal import journal_path, part_journals
 from cascade.recording.opening import is_complete
 from cascade.recording.progress import Report, Settings, StopKind
 from cascade.recording.recorder import Recorder
@@ -286,7 +286,7 @@ def _print(report: Report, settings: Settings) -> None:
     )
     if report.unanswered:
         stdout.print(
-            f"{report.unanswered} calls were in flight when an earlier run was killed, and may have been paid: they count"
+            f"{report.unanswered} calls were in flight when a run or a worker was killed, and may have been paid: they count"
             f" toward the cap at an upper bound of their cost, {usd(report.unanswered_cost)} USD"
             " (estimate: one token per byte, and all of max_tokens used)"
         )
@@ -387,7 +387,9 @@ def _print_stop(report: Report, settings: Settings) -> None:
 
 def _go_on(settings: Settings) -> str:
     journal = journal_path(settings.target)
-    return f"the same command continues from {journal!s}" if journal.exists() else "the same command starts it"
+    if journal.exists() or part_journals(settings.target):
+        return f"the same command continues from {journal!s}"
+    return "the same command starts it"
 
 
 def _listed(ids: list[str]) -> str:

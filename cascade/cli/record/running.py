@@ -14,7 +14,7 @@ from cascade.cluster import Cluster, open_cluster
 from cascade.recording.inputs import Inputs
 from cascade.recording.progress import RecordingProgress, Report, Settings
 from cascade.recording.recorder import Recorder
-from cascade.recording.spreading import Spreading
+from cascade.recording.spreading import RECORDING_MODULES, Spreading
 
 __all__ = ["progress_bar", "record_spread", "say_what_follows"]
 
@@ -55,7 +55,7 @@ async def record_spread(settings: Settings, inputs: Inputs, workers: int, schedu
     spreading = Spreading(settings, inputs, workers, on_progress=show_progress)
     try:
         say_what_follows(spreading.before, inputs)
-        cluster = await asyncio.to_thread(open_cluster, scheduler, workers)
+        cluster = await asyncio.to_thread(open_cluster, scheduler, workers, modules=RECORDING_MODULES)
         try:
             _on_signals(spreading, settings.policy.deadline_s)
             with bar:
