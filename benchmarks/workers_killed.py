@@ -33,7 +33,7 @@ if __name__ == "__main__":
 from benchmarks.audit_killed import AT_ONCE, OPUS, POLICY, Result, Watched, _look, _ship, patched
 from benchmarks.record_kill import different_inputs
 from cascade.audit.run import AuditSettings
-from cascade.audit.spreading import AUDIT_MODULES, SpreadAudit
+from cascade.audit.workers import AUDIT_MODULES, SpreadAudit
 from cascade.cluster import open_cluster
 from cascade.core import prices
 from cascade.core.policy import Policy
@@ -44,7 +44,7 @@ from cascade.policy.pricing import rates_of
 from cascade.recording.inputs import read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
-from cascade.recording.spreading import RECORDING_MODULES, Spreading
+from cascade.recording.workers import RECORDING_MODULES, Spreading
 
 CONCURRENCY = 3
 LATENCY_S = 0.001  # per token: a reply takes about 10 to 60 ms, so that calls are in flight at a kill

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.workers_killed import run_audit
 from cascade.audit.owners import dead_owners, new_owner
 from cascade.audit.run import AuditRun, AuditSettings, Stop, StopKind
-from cascade.audit.spreading import SpreadAudit, check_spread
+from cascade.audit.workers import SpreadAudit, check_spread
 from cascade.cluster import Done, Task
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy

@@ -20,7 +20,7 @@ from cascade.recording.opening import adopt_parts
 from cascade.recording.parts import Part, record_part
 from cascade.recording.progress import Report, Settings
 from cascade.recording.shared_cap import SharedCap
-from cascade.recording.spreading import Spreading
+from cascade.recording.workers import Spreading
 from cascade.state.recording_cap import RecordingCap
 from tests.servers import RedisServer
 

@@ -15,9 +15,9 @@ from cascade.audit.alarms import AuditNotice, DriftWatch
 from cascade.audit.controls import Standing, known_controls, withheld_judges
 from cascade.audit.drift import Drift, Rate
 from cascade.audit.grading import judges_of
-from cascade.audit.spreading import check_spread
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
-from cascade.cli.audit.spreading import audit_spread
+from cascade.audit.workers import check_spread
+from cascade.cli.audit.workers import audit_spread
 from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy

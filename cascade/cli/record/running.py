@@ -14,7 +14,7 @@ from cascade.cluster import Cluster, open_cluster
 from cascade.recording.inputs import Inputs
 from cascade.recording.progress import RecordingProgress, Report, Settings
 from cascade.recording.recorder import Recorder
-from cascade.recording.spreading import RECORDING_MODULES, Spreading
+from cascade.recording.workers import RECORDING_MODULES, Spreading
 
 __all__ = ["progress_bar", "record_spread", "say_what_follows"]
 

@@ -26,7 +26,7 @@ from cascade.ledger.stores import LedgerDown
 
 __all__ = ["AUDIT_MODULES", "SpreadAudit", "audit_part", "check_spread"]
 
-AUDIT_MODULES = ("cascade.audit.spreading", "anthropic")
+AUDIT_MODULES = ("cascade.audit.workers", "anthropic")
 """What a worker needs, as `open_cluster` takes it."""
 
 _LOOK_S = 0.2

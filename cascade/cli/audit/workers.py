@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cascade.audit.run import AuditRun, AuditSettings
-from cascade.audit.spreading import AUDIT_MODULES, SpreadAudit
+from cascade.audit.workers import AUDIT_MODULES, SpreadAudit
 from cascade.cli.output import stderr
 from cascade.cluster import open_cluster
 
