@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
@@ -16,7 +17,7 @@ import pytest
 from cascade.calibration.tables.parquet import PARTS, CountsTable, tabulate_corpus
 from cascade.calibration.tables.shards import tabulate_shards
 from cascade.core.errors import CascadeError
-from cascade.corpora import LadderEntry, Manifest
+from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply
 from cascade.corpora.encoding import encode_line, raw_manifest
 from cascade.corpora.parquet import MANIFEST_KEY
 from cascade.corpora.reading import open_corpus
@@ -84,6 +85,30 @@ def test_a_recorded_corpus_in_fifty_shards(tmp_path: Path, real_corpus: Callable
     assert fields_of(replay_shards(counting, ReplayOptions()), 0) == expected
     table = tabulate_corpus(path)
     assert plain(tabulate_shards(counting, grouped=table.grouped)) == plain(table)
+
+
+def test_a_score_between_0_and_1_in_a_later_shard(tmp_path: Path) -> None:
+    """The leaner query is asked since the first shard's scores are all 0 or 1, and its sums are then not taken."""
+    reply = RecordedReply(0.9, "A", 1.0, cost_usd=0.001)
+    manifest = Manifest("few", tuple(map(LadderEntry, RUNGS)))
+    whole: dict[str, RecordedReply] = dict.fromkeys(RUNGS, reply)
+    half = {rung: msgspec.structs.replace(reply, score=0.5) for rung in whole}
+    items = [Item(f"i{n}", f"q{n}", half if n == 3 else whole) for n in range(4)]
+    one, many = write_both(tmp_path, manifest, items, shards=2)
+    assert plain(tabulate_shards(counting_of(many), grouped=False)) == plain(tabulate_corpus(one))
+
+
+def test_names_that_an_engine_would_take_for_patterns(tmp_path: Path) -> None:
+    """Each file is read once, whatever its name and that of a rung."""
+    rungs = ('small "1"', "it's", "100%*")
+    reply = RecordedReply(0.9, "A", 1.0, cost_usd=0.001)
+    items = [Item(f"i{n}", f"q{n}", dict.fromkeys(rungs, reply)) for n in range(6)]
+    one, many = write_both(tmp_path, Manifest("few", tuple(map(LadderEntry, rungs))), items, shards=6)
+    names = ("a*.parquet", "a?.parquet", "ab[0].parquet", "ab0.parquet", 'it\'s "1"\n.parquet', "{a,b} $%~\\.parquet")
+    for file, name in zip(sorted(many.iterdir()), names, strict=True):
+        file.rename(many / name)
+    counting = counting_of(many)
+    assert fields_of(replay_shards(counting, ReplayOptions()), 0) == fields_of(replay_corpus(one, ReplayOptions()), 0)
 
 
 def test_most_rows_are_grouped_by_the_engine(tmp_path: Path) -> None:

@@ -283,8 +283,17 @@ class Scan:
         second = f"substring({answer}, 2, 1)"
         return f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self.question.visible else ""
 
-    def conditions(self, *, proved: bool = False) -> Iterator[str]:
-        """What must hold for a row to be plain, beside its replies' kinds. `proved`: the numbers' ranges are."""
+    def split(self) -> str:
+        """The part as a text, as the item names it or as its group is hashed."""
+        split = self.column("split")
+        if all("split" in footer.whole for footer in self.footers):
+            return split
+        return (
+            f"CASE WHEN {split} IS NULL THEN CASE {self.part()} WHEN 0 THEN 'tune' ELSE 'certify' END ELSE {split} END"
+        )
+
+    def conditions(self, *, proved: bool = False, split: bool = True) -> Iterator[str]:
+        """What must hold for a row to be plain, beside its replies' kinds. `proved`: the numbers' ranges are; `split`: ask for it too."""
         own = self.question
         if not all("id" in footer.named for footer in self.footers):
             yield f"{self.column('id')} <> ''"
@@ -292,9 +301,9 @@ class Scan:
             given = self.column("input")
             yield f"(({given} >= '!' AND {given} < '\x7f') OR regexp_matches({given}, '{_VISIBLE}'))"
         yield from (f"{self.column(name)} IS NULL" for name in _LEFT_OUT if self.is_filled(name))
-        if self.is_filled("split"):
-            split = self.column("split")
-            yield f"({split} IS NULL OR {split} IN ('tune', 'certify'))"
+        if split and self.is_filled("split"):
+            named = self.column("split")
+            yield f"({named} IS NULL OR {named} IN ('tune', 'certify'))"
         if self.is_filled("at"):
             at = self.column("at")
             yield f"({at} IS NULL OR isfinite({at}))"
