@@ -98,6 +98,17 @@ def test_a_score_between_0_and_1_in_a_later_shard(tmp_path: Path) -> None:
     assert plain(tabulate_shards(counting_of(many), grouped=False)) == plain(tabulate_corpus(one))
 
 
+def test_tasks_keep_their_order_however_shards_are_cut(tmp_path: Path) -> None:
+    """That in which they first appear, also where a shard has but one."""
+    reply = RecordedReply(0.9, "A", 1.0, cost_usd=0.001)
+    replies: dict[str, RecordedReply] = dict.fromkeys(RUNGS, reply)
+    items = [Item(f"i{n}", f"q{n}", replies, task) for n, task in enumerate(("z", "b", "b", "b"))]
+    one, many = write_both(tmp_path, Manifest("few", tuple(map(LadderEntry, RUNGS))), items, shards=2)
+    for pieces in (1, 2):
+        found = replay_shards(counting_of(many), ReplayOptions(), pieces=pieces)
+        assert list(found.tasks) == list(replay_corpus(one, ReplayOptions()).tasks)
+
+
 def test_names_that_an_engine_would_take_for_patterns(tmp_path: Path) -> None:
     """Each file is read once, whatever its name and that of a rung."""
     rungs = ('small "1"', "it's", "100%*")

@@ -59,7 +59,8 @@ def _lean_cells(scan: Scan, most: int) -> Any:
     made += [
         f"({scan.column(f'{rung}.cost_usd')} * 1e9 + {_ROUNDS}) - {_ROUNDS} AS n{n}" for n, rung in enumerate(own.rungs)
     ]
-    made += [f"{scan.column('task')} AS task", f"{scan.at_row(None)} AS at_row"] if scan.has_tasks else []
+    made += [f"{scan.column('task')} AS task"] if scan.has_tasks else []
+    made += [f"{scan.at_row(None)} AS at_row"] if scan.needs_rows else []
     by_split = own.parted and scan.is_filled("split")
     conditions = tuple(scan.conditions(proved=True, split=not by_split))
     simple = " AND ".join((*conditions, *(scan.simple(rung) for rung in own.asked)))
@@ -74,7 +75,7 @@ def _lean_cells(scan: Scan, most: int) -> Any:
     made += [f"{scan.part()} AS part"] if own.part != "all" else []
     made += [f"{scan.split()} AS split"] if by_split else []  # as it stands: to compare texts row by row takes longer
     keys = ", ".join((*scan.keys, *(("split",) if by_split else ())))
-    sums = ["count(*) AS items", f"{'min(at_row)' if scan.has_tasks else '0'}::BIGINT AS first"]
+    sums = ["count(*) AS items", f"{scan.first()} AS first"]
     sums += [f"sum({kind}{n}) AS {kind}{n}" for n in places for kind in "sn"]
     sums += [f"sum(s{n} * s{top}) AS b{n}" for n in places if own.regressed and n != top]
     # Of a number between 0 and 1 this is 0 if it is 0 or 1, and greater otherwise.

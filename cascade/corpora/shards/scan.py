@@ -102,7 +102,7 @@ class Scan:
                 sums.append(f"sum(l{n})::BIGINT AS l{n}")
             if self.question.regressed and n != top:
                 sums.append(f"sum(w{n} * (1 - w{top}))::BIGINT AS r{n}")
-        sums.append(f"{'min(at_row)' if self.has_tasks else '0'}::BIGINT AS first")
+        sums.append(f"{self.first()} AS first")
         keys = ", ".join(self.keys)
         return self.engine.table(f"SELECT {keys}, {', '.join(sums)} FROM ({self.rows()}) GROUP BY {keys} LIMIT {most}")
 
@@ -233,6 +233,18 @@ class Scan:
         before = self._before if place is None else [self._before[place]]
         start = str(before[0]) if len(before) == 1 else f"list_extract({before}::BIGINT[], file_index::BIGINT + 1)"
         return f"{start} + file_row_number + 1"
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether `first` has to be looked up row by row: rows of one task need not be told apart, if all are counted."""
+        return self.has_tasks or self.question.part != "all"
+
+    def first(self) -> str:
+        """The least row of a cell, by which tasks are ordered."""
+        if self.needs_rows:
+            return "min(at_row)::BIGINT"
+        starts = (start for start, footer in zip(self._before, self.footers, strict=True) if "id" in footer.filled)
+        return f"{next(starts, 0) + 1}::BIGINT"
 
     def kind(self, rung: str) -> str:
         """A reply's kind; 0: the reader has to say."""
