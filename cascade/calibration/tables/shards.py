@@ -17,6 +17,7 @@ from cascade.replay.outcomes import NO_RUNG
 from cascade.replay.shards import Cells, Counting
 from cascade.replay.shards.columns import CellColumns, columns_of
 from cascade.replay.shards.passes import count_all, cut
+from cascade.replay.sums import exact_sum
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Ints
@@ -72,9 +73,7 @@ def _table_of(counting: Counting, cells: Cells, hashes: tuple[str, ...], *, grou
     rows = columns_of(counting, mapping, cells)
     coded = code_columns(rows.columns, rows.mapped)
     counts = _counts_of(rows, coded)
-    parts = {
-        name: replace(counts, **dict(_of_part(counts, coded, rows, code))).merged() for code, name in enumerate(PARTS)
-    }
+    parts = {name: replace(counts, **dict(_of_part(counts, rows, code))).merged() for code, name in enumerate(PARTS)}
     models = {entry.rung: entry.model for entry in manifest.ladder}
     low, high = (int(which(cells.table.column(name).to_numpy())) for which, name in ((min, "low"), (max, "high")))
     return CountsTable(
@@ -107,12 +106,13 @@ def _counts_of(rows: CellColumns, coded: CodedCorpus) -> Counts:
     )  # fmt: skip
 
 
-def _of_part(counts: Counts, coded: CodedCorpus, rows: CellColumns, code: int) -> Iterator[tuple[str, Any]]:
+def _of_part(counts: Counts, rows: CellColumns, code: int) -> Iterator[tuple[str, Any]]:
     chosen = np.flatnonzero(rows.part == code)
     for name in ("codes", "items", "score", "cost", "wrong", "false_confident", "regressed"):
         yield name, np.asfortranarray(getattr(counts, name)[chosen])
-    yield "alone", coded.alone[chosen].sum(axis=0)
-    yield "alone_wrong", _stacked([rows.wrong[rung] for rung in rows.mapped.mapping.rungs])[chosen].sum(axis=0)
+    rungs = rows.mapped.mapping.rungs
+    yield "alone", np.array([exact_sum(rows.high[rung][chosen]) / int(GRID) for rung in rungs])
+    yield "alone_wrong", _stacked([rows.wrong[rung] for rung in rungs])[chosen].sum(axis=0)
 
 
 def _stacked(columns: list[Ints]) -> Ints:
