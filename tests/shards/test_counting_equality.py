@@ -51,7 +51,7 @@ def plain(table: CountsTable) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("seed", [*range(11), 1177])  # the last: sums of scores that a double does not hold
+@pytest.mark.parametrize("seed", [*range(7), 1177])  # the last: sums of scores that a double does not hold
 def test_replay_and_tables_equal_those_of_one_process(tmp_path: Path, seed: int) -> None:
     """Every field of `replay --json` but the seconds, and every column of the table; or the same refusal."""
     chance = random.Random(seed)
