@@ -37,6 +37,7 @@ from cascade.replay.shards.run import replay_shards
 
 _RUNGS = ("small", "middle", "large")
 _ROUNDS = 3
+_TASKS_EACH = 4  # of each worker, as the command has it
 
 
 def generate(folder: Path, rows: int, shards: int, levels: int, *, split: bool) -> None:
@@ -109,18 +110,33 @@ def run_child(what: str, folder: Path, threads: int, memory: int) -> None:
     elif what == "replay":
         replay_shards(counting_of(folder, threads, memory), ReplayOptions(), grouped=False)
     else:
-        from cascade.cluster.dask import open_cluster  # noqa: PLC0415 - where it is installed
-
-        cluster = open_cluster(None, int(what.removeprefix("dask-")))
-        counting = replace(counting_of(folder, 1, memory), parted=True)
-        count_all(replace(counting, shards=counting.shards[:1]), cluster)  # the workers have begun
-        started = time.monotonic()
-        count_all(counting, cluster, 16)
-        seconds = time.monotonic() - started
-        cluster.close()
-        print(json.dumps({"seconds": seconds, "peak": 0, "cpu": 0.0}))
+        print(json.dumps(tabulate_on_workers(folder, int(what.removeprefix("dask-")), memory)))
         return
     print(json.dumps({"seconds": time.monotonic() - started, "peak": peak_memory(), "cpu": cpu_seconds() - before}))
+
+
+def tabulate_on_workers(folder: Path, workers: int, memory: int) -> dict[str, float]:
+    """Seconds of `tabulate` by so many workers of one thread each, which have begun; `cpu` of the busiest one, `peak` of the largest."""
+    import psutil  # noqa: PLC0415 - Dask brings it
+
+    from cascade.cluster.dask import open_cluster  # noqa: PLC0415 - where it is installed
+
+    cluster = open_cluster(None, workers)
+    counting = counting_of(folder, 1, memory)
+    # Each worker has imported what it needs.
+    tabulate_shards(replace(counting, shards=counting.shards[:workers]), grouped=False, cluster=cluster, pieces=workers)
+    processes = [psutil.Process(number) for number in cluster.processes]
+
+    def used() -> list[float]:
+        return [times.user + times.system for times in (one.cpu_times() for one in processes)]
+
+    started, before = time.monotonic(), used()
+    tabulate_shards(counting, grouped=False, cluster=cluster, pieces=workers * _TASKS_EACH)
+    seconds = time.monotonic() - started
+    cpu = max(after - own for after, own in zip(used(), before, strict=True))
+    peak = max(one.memory_info().rss for one in processes)
+    cluster.close()
+    return {"seconds": seconds, "cpu": cpu, "peak": peak}
 
 
 def measured(what: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -156,6 +172,21 @@ def measure_pairs(folder: Path, rows: int, options: argparse.Namespace) -> None:
         print(f"rows/s of tabulate beside {name}: {middle:.2f} ({spread}), by CPU {by_cpu:.2f}", flush=True)
 
 
+def measure_workers(folder: Path, rows: int, options: argparse.Namespace) -> None:
+    """One Dask worker and two in turns, their start left out; by CPU, that of the busiest worker."""
+    runs: dict[str, list[dict[str, float]]] = {"dask-1": [], "dask-2": []}
+    for number in range(options.rounds):
+        for name in list(runs)[:: 1 if number % 2 else -1]:
+            runs[name].append(measured(name, folder, options))
+    for name, own in runs.items():
+        told(name, rows, own)
+    pairs = list(zip(runs["dask-1"], runs["dask-2"], strict=True))
+    ratios = sorted(one["seconds"] / two["seconds"] for one, two in pairs)
+    by_cpu = statistics.median(one["cpu"] / two["cpu"] for one, two in pairs)
+    spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
+    print(f"two Dask workers beside one: {statistics.median(ratios):.2f} ({spread}), by CPU {by_cpu:.2f}", flush=True)
+
+
 def main() -> None:
     """Generate, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -185,10 +216,7 @@ def main() -> None:
             if name in parts:
                 told(name, rows, [measured(name, folder, options)])
         if "dask" in parts:
-            one, two = (measured(f"dask-{workers}", folder, options) for workers in (1, 2))
-            print(
-                f"two Dask workers beside one: {one['seconds'] / two['seconds']:.2f} ({one['seconds']:.2f} s, {two['seconds']:.2f} s)"
-            )
+            measure_workers(folder, rows, options)
         if "split" in parts:
             few = Path(temporary) / "unsplit"
             few.mkdir()

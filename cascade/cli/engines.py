@@ -86,11 +86,15 @@ class EngineOptions:
 class Engines:
     """Counts with the engine that is asked for, and with one cluster for a whole command: a context manager, which ends its own cluster.
 
-    `used`: the engine that counted shards last, None if there were none. `notes`: why it was not another one, each once.
+    `tell` is told what begins. `used`: the engine that counted shards last, None if there were none. `notes`: why it was not
+    another one, each once.
     """
 
-    def __init__(self, options: EngineOptions, cluster: Cluster | None = None) -> None:
+    def __init__(
+        self, options: EngineOptions, cluster: Cluster | None = None, tell: Callable[[str], object] | None = None
+    ) -> None:
         self.name, self._options = options.name, options
+        self._tell: Callable[[str], object] = tell or (lambda _: None)
         self._memory = options.memory_bytes
         self._cluster, self._is_ours = cluster, cluster is None
         self.used: str | None = None
@@ -116,13 +120,16 @@ class Engines:
             counting, spread = self._counting(shards), self._spread(shards)
             # Of many items the intervals are quicker where no two are of one group; a bootstrap of few makes no use of it.
             grouped = shards.items <= MOST_FOR_BOOTSTRAP or self._has_shared_groups(shards)
-            return replay_shards(counting, options, *spread, grouped=grouped)
+            self._tell("counting")
+            return replay_shards(counting, options, *spread, grouped=grouped, progress=progress)
 
         before = len(self.notes)
         made = self._count(path, by_engine, lambda: replay_corpus(path, options, progress))
         return replace(made, notes=(*made.notes, *self.notes[before:]))
 
-    def tabulate(self, path: Path, policy: Policy | None, split: Split) -> CountsTable:
+    def tabulate(
+        self, path: Path, policy: Policy | None, split: Split, progress: Progress | None = None
+    ) -> CountsTable:
         """As `tabulate_corpus`."""
         from cascade.calibration.tables.parquet import tabulate_corpus  # noqa: PLC0415 - an extra
 
@@ -131,7 +138,9 @@ class Engines:
 
             counting = replace(self._counting(shards), policy=policy, split=split)
             cluster, pieces = self._spread(shards)
-            return tabulate_shards(counting, grouped=self._has_shared_groups(shards), cluster=cluster, pieces=pieces)
+            grouped = self._has_shared_groups(shards)
+            self._tell("counting")
+            return tabulate_shards(counting, grouped=grouped, cluster=cluster, pieces=pieces, progress=progress)
 
         return self._count(path, by_engine, lambda: tabulate_corpus(path, policy, split))
 
@@ -185,6 +194,7 @@ class Engines:
             self._note(f"{undecided.key}: {undecided.why}")
             return in_process()
         if not self._options.trust_ids:
+            self._tell("looking for ids that occur twice")
             refuse_repeated_ids(shards, self._limits, *self._spread(shards))
         shards.refuse_changed()
         self.used = "duckdb" if self.name == "auto" else self.name
@@ -210,7 +220,10 @@ class Engines:
         """Whether two items are of one group. Where ids are trusted, that is left open: they may be."""
         from cascade.corpora.shards.identity import has_shared_groups  # noqa: PLC0415 - an extra
 
-        return self._options.trust_ids or has_shared_groups(shards, self._limits, *self._spread(shards))
+        if self._options.trust_ids:
+            return True
+        self._tell("looking for items that share a group")
+        return has_shared_groups(shards, self._limits, *self._spread(shards))
 
     @property
     def _limits(self) -> Limits:

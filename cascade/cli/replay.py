@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from cascade.cli.counting_bar import CountingBar
 from cascade.cli.engines import EngineOptions, Engines
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
@@ -79,10 +77,12 @@ def run_replay(command: CommandOptions, *, as_json: bool) -> None:
     requirements = [parse_requirement(text) for text in command.requirements]
     options = command.parse()
     results: list[tuple[str, dict[str, Any]]] = []
-    with Engines(command.engine) as engines:
+    bar = CountingBar("replaying")
+    with Engines(command.engine, tell=bar.tell) as engines:
         for path in (find_corpus(path) for path in command.corpora):
             started = time.monotonic()
-            replay = _with_progress(path, options, engines)
+            with bar.over(path):
+                replay = engines.replay(path, options, bar.show)
             seconds = time.monotonic() - started
             engine = {"engine": engines.used} if engines.used is not None and is_sharded(path) else {}
             results.append((str(path), fields_of(replay, seconds) | engine))
@@ -97,16 +97,6 @@ def run_replay(command: CommandOptions, *, as_json: bool) -> None:
         require(requirements, fields, path)
     for requirement in requirements if not as_json else ():
         stderr.print(f"met: {requirement.text}", style="dim")
-
-
-def _with_progress(path: Path, options: ReplayOptions, engines: Engines) -> Replay:
-    bar = Progress(
-        TextColumn(f"replaying {escape(path.name)}"), BarColumn(), TextColumn("{task.completed:,.0f} items"),
-        TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("read", total=None)
-        return engines.replay(path, options, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:

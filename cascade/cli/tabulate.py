@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cascade.calibration.tables.parquet import PARTS, CountsTable, write_counts
+from cascade.cli.counting_bar import CountingBar
 from cascade.cli.engines import EngineOptions, Engines
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ConfigurationError
@@ -30,10 +31,12 @@ def run_tabulate(
         raise ConfigurationError(f"{out}: a table of counts must end in .parquet")
     view = load_policy(policy) if policy else None
     table: CountsTable | None = None
-    with Engines(engine or EngineOptions()) as engines:
+    bar = CountingBar("counting")
+    with Engines(engine or EngineOptions(), tell=bar.tell) as engines:
         for path in corpora:
             stderr.print(f"counting {path}", style="dim")
-            part = engines.tabulate(find_corpus(path), view, Split(*split))
+            with bar.over(path):
+                part = engines.tabulate(find_corpus(path), view, Split(*split), bar.show)
             table = part if table is None else table + part
     for note in engines.notes:
         stderr.print(f"note: {note}", style="dim")

@@ -21,6 +21,7 @@ from cascade.replay.columns import Columns, MappedColumns
 from cascade.replay.outcomes import NO_RUNG
 from cascade.replay.rule import NOT_COUNTED as NOT_COUNTED_REASONS
 from cascade.replay.rule import Rule
+from cascade.replay.sums import exact_sum
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
@@ -207,7 +208,7 @@ class CodedCorpus:
             "wrong": self.wrong,
             "false_confident": self.lost("false_confident"),
             "regressed": self.lost("regression"),
-            "alone": self.model_score.sum(axis=0),
+            "alone": np.array([_sum_of_scores(own) for own in self.model_score.T]),
             "alone_wrong": np.count_nonzero(self.model_score < self.right_at, axis=0),
         }
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
@@ -297,6 +298,11 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
 
 def _scores(scores: Sequence[Floats]) -> Floats:
     return _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
+
+
+def _sum_of_scores(scores: Floats) -> float:
+    """The sum of scores on the grid, rounded once: beyond 2^23 one of floats would depend on the order of the items."""
+    return exact_sum(np.rint(scores * GRID).astype(np.int64)) / int(GRID)
 
 
 def code_levels(values: Floats, ships: Bools) -> tuple[Floats, Codes]:

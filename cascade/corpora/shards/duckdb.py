@@ -5,6 +5,7 @@ No extension is installed or loaded by itself, so a query never reaches the netw
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,8 +123,13 @@ def text(value: str) -> str:
 
 def files(paths: Sequence[str]) -> str:
     """The rows of Parquet files in a query, with `file_index` and `file_row_number`."""
-    listed = ", ".join(map(text, paths))
+    listed = ", ".join(text(_literal(path)) for path in paths)
     return f"read_parquet([{listed}], file_row_number=true, union_by_name=true, hive_partitioning=false)"
+
+
+def _literal(path: str) -> str:
+    """A path as the engine's patterns take it: of this file alone, under whatever name (a `~` would be the home, `*` many files)."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path if path.startswith("/") else f"./{path}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,27 +59,54 @@ def _lean_cells(scan: Scan, most: int) -> Any:
     made += [
         f"({scan.column(f'{rung}.cost_usd')} * 1e9 + {_ROUNDS}) - {_ROUNDS} AS n{n}" for n, rung in enumerate(own.rungs)
     ]
-    made += [f"{scan.column('task')} AS task", f"{scan.at_row(None)} AS at_row"] if scan.has_tasks else []
-    simple = " AND ".join((*scan.conditions(proved=True), *(scan.simple(rung) for rung in own.asked)))
-    any_kind = " AND ".join((*scan.conditions(proved=True), *(f"{scan.kind(rung)} > 0" for rung in own.asked)))
+    made += [f"{scan.column('task')} AS task"] if scan.has_tasks else []
+    made += [f"{scan.at_row(None)} AS at_row"] if scan.needs_rows else []
+    by_split = own.parted and scan.is_filled("split")
+    conditions = tuple(scan.conditions(proved=True, split=not by_split))
+    simple = " AND ".join((*conditions, *(scan.simple(rung) for rung in own.asked)))
+    any_kind = " AND ".join((*conditions, *(f"{scan.kind(rung)} > 0" for rung in own.asked)))
     kinds = " + ".join(f"{scan.kind(rung)} * {4**n}" for n, rung in enumerate(own.asked))
-    part = f" + {scan.part()} * {4 ** len(own.asked)}" if own.parted else ""
+    part = f" + {scan.part()} * {_part_step(own)}" if own.parted and not by_split else ""
     here = "" if own.part == "all" else f" WHERE state IS NULL OR part = {PARTS.index(own.part)}"
-    state = (
-        f"CASE WHEN NOT ({_is_binary(scan)}) THEN -1"
-        f" WHEN {simple} THEN ({sum(4**n for n in range(len(own.asked)))}{part})::INTEGER"
+    made.append(
+        f"CASE WHEN {simple} THEN ({sum(4**n for n in range(len(own.asked)))}{part})::INTEGER"
         f" WHEN {any_kind} THEN ({kinds}{part})::INTEGER END AS state"
     )
-    made += [state, *([f"{scan.part()} AS part"] if own.part != "all" else [])]
-    keys = ", ".join(scan.keys)
-    sums = ["count(*) AS items", f"{'min(at_row)' if scan.has_tasks else '0'}::BIGINT AS first"]
+    made += [f"{scan.part()} AS part"] if own.part != "all" else []
+    made += [f"{scan.split()} AS split"] if by_split else []  # as it stands: to compare texts row by row takes longer
+    keys = ", ".join((*scan.keys, *(("split",) if by_split else ())))
+    sums = ["count(*) AS items", f"{scan.first()} AS first"]
     sums += [f"sum({kind}{n}) AS {kind}{n}" for n in places for kind in "sn"]
     sums += [f"sum(s{n} * s{top}) AS b{n}" for n in places if own.regressed and n != top]
+    # Of a number between 0 and 1 this is 0 if it is 0 or 1, and greater otherwise.
+    sums.append(f"max({' + '.join(f'(s{n} - s{n} * s{n})' for n in places)}) AS odd")
     query = f"SELECT {', '.join(made)} FROM (SELECT {', '.join(scan.raw())} FROM {files(scan.paths)})"
     table = scan.engine.table(
         f"SELECT {keys}, {', '.join(sums)} FROM (SELECT * FROM ({query}){here}) GROUP BY {keys} LIMIT {most}"
     )
-    return _from_binary(table, own, top)
+    if table.num_rows == most:  # a column `split` of anything else makes as many
+        return None
+    return _from_binary(_with_parts(table, own), own, top)
+
+
+def _part_step(own: Question) -> int:
+    return 4 ** len(own.asked)
+
+
+def _with_parts(table: Any, own: Question) -> Any:
+    """The column `split` added to `state`: null, which leaves the row to the reader, if it names no part."""
+    if "split" not in table.column_names:
+        return table
+    pa = load_pyarrow()
+    steps = dict(zip(PARTS, (0, _part_step(own)), strict=True))
+    states, splits = (table.column(name).to_pylist() for name in ("state", "split"))
+    made = [
+        None if state is None or split not in steps else state + steps[split]
+        for state, split in zip(states, splits, strict=True)
+    ]
+    return table.drop_columns(["split"]).set_column(
+        table.column_names.index("state"), "state", pa.array(made, pa.int32())
+    )
 
 
 def _from_binary(table: Any, own: Question, top: int) -> Any:
@@ -87,18 +114,14 @@ def _from_binary(table: Any, own: Question, top: int) -> Any:
     import numpy as np  # noqa: PLC0415 - an extra
 
     kept = ["state", *(name for name in table.column_names if name in {"task", "items", "first"} or name[0] == "c")]
-    states = table.column("state").to_numpy(zero_copy_only=False)
     keys = [table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names if name[0] == "c"]
     nulls = [table.column(name).null_count for name in table.column_names if name[0] == "c"]
     sums = {
         name: table.column(name).to_numpy() for name in table.column_names if name[0] in "snb" and name[1:].isdigit()
     }
     is_exact = all(bool((one < 2.0**53).all()) for one in sums.values())  # NaN is not
-    if (
-        not is_exact
-        or bool((states == -1).any())
-        or any(int(np.isnan(key).sum()) > n for key, n in zip(keys, nulls, strict=True))
-    ):
+    is_binary = bool((table.column("odd").to_numpy() == 0).all())
+    if not is_exact or not is_binary or any(int(np.isnan(key).sum()) > n for key, n in zip(keys, nulls, strict=True)):
         return None
     items = table.column("items").to_numpy()
     made = {name: table.column(name) for name in kept}

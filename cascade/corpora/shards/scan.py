@@ -102,7 +102,7 @@ class Scan:
                 sums.append(f"sum(l{n})::BIGINT AS l{n}")
             if self.question.regressed and n != top:
                 sums.append(f"sum(w{n} * (1 - w{top}))::BIGINT AS r{n}")
-        sums.append(f"{'min(at_row)' if self.has_tasks else '0'}::BIGINT AS first")
+        sums.append(f"{self.first()} AS first")
         keys = ", ".join(self.keys)
         return self.engine.table(f"SELECT {keys}, {', '.join(sums)} FROM ({self.rows()}) GROUP BY {keys} LIMIT {most}")
 
@@ -234,6 +234,18 @@ class Scan:
         start = str(before[0]) if len(before) == 1 else f"list_extract({before}::BIGINT[], file_index::BIGINT + 1)"
         return f"{start} + file_row_number + 1"
 
+    @property
+    def needs_rows(self) -> bool:
+        """Whether `first` has to be looked up row by row: rows of one task need not be told apart, if all are counted."""
+        return self.has_tasks or self.question.part != "all"
+
+    def first(self) -> str:
+        """The least row of a cell, by which tasks are ordered."""
+        if self.needs_rows:
+            return "min(at_row)::BIGINT"
+        starts = (start for start, footer in zip(self._before, self.footers, strict=True) if "id" in footer.filled)
+        return f"{next(starts, 0) + 1}::BIGINT"
+
     def kind(self, rung: str) -> str:
         """A reply's kind; 0: the reader has to say."""
         if not self.is_filled(f"{rung}.answer"):
@@ -283,8 +295,17 @@ class Scan:
         second = f"substring({answer}, 2, 1)"
         return f" AND {second} BETWEEN '!' AND '~' AND {second} NOT IN ('\"', '\\')" if self.question.visible else ""
 
-    def conditions(self, *, proved: bool = False) -> Iterator[str]:
-        """What must hold for a row to be plain, beside its replies' kinds. `proved`: the numbers' ranges are."""
+    def split(self) -> str:
+        """The part as a text, as the item names it or as its group is hashed."""
+        split = self.column("split")
+        if all("split" in footer.whole for footer in self.footers):
+            return split
+        return (
+            f"CASE WHEN {split} IS NULL THEN CASE {self.part()} WHEN 0 THEN 'tune' ELSE 'certify' END ELSE {split} END"
+        )
+
+    def conditions(self, *, proved: bool = False, split: bool = True) -> Iterator[str]:
+        """What must hold for a row to be plain, beside its replies' kinds. `proved`: the numbers' ranges are; `split`: ask for it too."""
         own = self.question
         if not all("id" in footer.named for footer in self.footers):
             yield f"{self.column('id')} <> ''"
@@ -292,9 +313,9 @@ class Scan:
             given = self.column("input")
             yield f"(({given} >= '!' AND {given} < '\x7f') OR regexp_matches({given}, '{_VISIBLE}'))"
         yield from (f"{self.column(name)} IS NULL" for name in _LEFT_OUT if self.is_filled(name))
-        if self.is_filled("split"):
-            split = self.column("split")
-            yield f"({split} IS NULL OR {split} IN ('tune', 'certify'))"
+        if split and self.is_filled("split"):
+            named = self.column("split")
+            yield f"({named} IS NULL OR {named} IN ('tune', 'certify'))"
         if self.is_filled("at"):
             at = self.column("at")
             yield f"({at} IS NULL OR isfinite({at}))"

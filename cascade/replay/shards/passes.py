@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from cascade.cluster import Cluster, InProcess, Task
 from cascade.replay.shards.cells import Cells, added
 from cascade.replay.shards.counting import Counting, count_shards
 
+if TYPE_CHECKING:
+    from cascade.replay.run import Progress
+
 __all__ = ["count_all", "cut"]
 
 _HELD = 8  # parts that wait to be added up
+_TOLD_ROWS = 5_000_000  # counted in this process between two words of progress
 
 
-def count_all(counting: Counting, cluster: Cluster | None = None, pieces: int = 1) -> Cells:
-    """The cells of all shards, counted in so many tasks. Raises as `count_shards`, and TaskFailed."""
-    tasks = [Task(f"count-{n}", count_shards, (counting, numbers)) for n, numbers in enumerate(cut(counting, pieces))]
+def count_all(
+    counting: Counting, cluster: Cluster | None = None, pieces: int = 1, progress: Progress | None = None
+) -> Cells:
+    """The cells of all shards, counted in so many tasks. `progress` is told how many rows were counted, and how many there are.
+
+    Raises as `count_shards`, and TaskFailed.
+    """
+    counted, total = 0, sum(shard.rows for shard in counting.shards)
+    if cluster is None and progress is not None:
+        pieces = max(pieces, total // _TOLD_ROWS)
+    numbers = {f"count-{n}": own for n, own in enumerate(cut(counting, pieces))}
+    tasks = [Task(name, count_shards, (counting, own)) for name, own in numbers.items()]
     parts: list[Cells] = []
     for done in (cluster or InProcess()).run(tasks):
         parts.append(done.result)
+        counted += sum(counting.shards[number].rows for number in numbers[done.name])
+        if progress is not None:
+            progress(counted, total)
         if len(parts) > _HELD:
             parts = [added(parts)]
     return added(parts)

@@ -21,6 +21,7 @@ from cascade.replay.intervals import (
 from cascade.replay.outcomes import Outcomes, scores_of, total
 from cascade.replay.run import (
     MOST_BESIDE,
+    Progress,
     Replay,
     ReplayOptions,
     notes_of,
@@ -66,14 +67,16 @@ def replay_shards(
     pieces: int = 1,
     *,
     grouped: bool = True,
+    progress: Progress | None = None,
 ) -> Replay:
     """As `replay_corpus`, to the digit. `pieces`: into how many tasks of the cluster (None: this process) each pass is cut.
 
-    `grouped`: False if it is known that no two items are of one group, which makes the second pass quicker. Raises as
+    `grouped`: False if it is known that no two items are of one group, which makes the second pass quicker. `progress`
+    is told how many items the first pass has counted. Raises as
     `replay_corpus` does; Undecided for what cells cannot say.
     """
     counting = counting_for(counting, options)
-    cells = count_all(counting, cluster, pieces)
+    cells = count_all(counting, cluster, pieces, progress)
     if not len(cells):
         which = "" if options.part == "all" else f" in its {options.part} part"
         raise CorpusError(f"has no items{which}", where=counting.source, hint="give another --split, or record items")
