@@ -154,7 +154,7 @@ class Engines:
         if not self._wants(path) or not (is_parquet or required):
             self.used = "python" if is_sharded(path) else self.used
             return read_usage(path, columns)
-        from cascade.savings.shards import read_usage_by_engine  # noqa: PLC0415 - an extra
+        from cascade.savings.usage_shards import read_usage_by_engine  # noqa: PLC0415 - an extra
 
         export = read_usage_by_engine(path, columns, self._limits, self._spread_over(len(files))[0])
         self.used = self.name if self.name != "auto" else "duckdb"
@@ -170,7 +170,7 @@ class Engines:
                 return mix_of_corpus(reader, policy)
 
         def by_engine(shards: Shards) -> Mix:
-            from cascade.savings.sharded_mixes import mix_of_shards  # noqa: PLC0415 - an extra
+            from cascade.savings.mix_shards import mix_of_shards  # noqa: PLC0415 - an extra
 
             return mix_of_shards(replace(self._counting(shards), policy=policy), *self._spread(shards))
 

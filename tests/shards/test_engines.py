@@ -30,7 +30,7 @@ from cascade.policy.loading import parse_policy
 from cascade.replay.fields import fields_of
 from cascade.replay.run import ReplayOptions, replay_corpus
 from cascade.savings import Mix, mix_of_corpus, read_usage
-from cascade.savings.sharded_mixes import mix_of_shards
+from cascade.savings.mix_shards import mix_of_shards
 
 from .scenes import counting_of, draw_corpus, draw_policy, write_both
 from .test_counting_equality import plain

@@ -18,7 +18,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("duckdb")
 
 from cascade.corpora.shards.duckdb import Limits  # noqa: E402
-from cascade.savings.shards import read_usage_by_engine  # noqa: E402
+from cascade.savings.usage_shards import read_usage_by_engine  # noqa: E402
 
 LIMITS = Limits(memory=256 << 20, threads=1)
 COUNT = pa.int64()
