@@ -6,7 +6,8 @@ PYTHON := $(VENV)/bin/python
 LLMOCK := .cache/aimock/node_modules/.bin/llmock
 NPM_SDK := .cache/npm-sdk/node_modules/@anthropic-ai/sdk/package.json
 comma  := ,
-PARALLEL := --numprocesses auto --dist worksteal
+# One process more than there are processors: many tests wait for others that they start.
+PARALLEL := --numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1) --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:

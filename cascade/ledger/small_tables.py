@@ -57,6 +57,7 @@ class SmallTables:
             migrate,
             transaction,
             translate_errors,
+            use_wal,
         )
 
         path = Path(self._address)
@@ -68,7 +69,7 @@ class SmallTables:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path, self._seconds)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                use_wal(connection, self._seconds)
                 migrate(connection, path)
                 with transaction(connection) if writes else nullcontext():
                     yield connection.execute  # pyright: ignore[reportReturnType] - sqlite3's, whose values may be a mapping

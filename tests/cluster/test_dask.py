@@ -106,8 +106,9 @@ def test_a_given_scheduler_is_used_and_outlives_the_client(cluster: DaskCluster)
     assert [done.result for done in cluster.run([Task("t", square, (4,))])] == [16]
 
 
-def test_a_scheduler_that_is_not_there_is_named() -> None:
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to do, in a line."""
+    monkeypatch.setattr("cascade.cluster.dask._CONNECT_S", 0.5)
     with pytest.raises(
         ConfigurationError, match=r"^--scheduler tcp://127\.0\.0\.1:9: cannot be reached: .*dask scheduler"
     ):

@@ -295,6 +295,18 @@ def test_workers_together_never_pass_the_cap(put: Callable[..., AuditTables], ad
     assert sorted(sample.number for sample in graded) == list(range(1, len(graded) + 1))
 
 
+def test_a_new_file_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait where two switch a new file to a write-ahead log: whoever opens it tries again."""
+    for number in range(25):
+        address = str(tmp_path / f"{number}.db")
+
+        def open_it(worker: int, address: str = address) -> None:
+            AuditTables(address, seconds=60).step_ratchet(None, Ratchet("support", "c1", 1, NOW + worker))
+
+        at_once([lambda worker=worker: open_it(worker) for worker in range(6)])
+        assert AuditTables(address).ratchet("support") is not None
+
+
 def test_one_of_several_workers_takes_the_ratchets_step(address: str) -> None:
     """They all saw the same state; the others are told that they came too late."""
     tables = AuditTables(address)

@@ -8,10 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
 from cascade.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from cascade.ledger.stores import LedgerDown
 
-__all__ = ["BUSY_MS", "connect", "migrate", "transaction", "translate_errors", "version"]
+__all__ = ["BUSY_MS", "connect", "migrate", "transaction", "translate_errors", "use_wal", "version"]
 
 BUSY_MS = 2_000
 """How long a write waits for another process, in milliseconds, unless told otherwise."""
@@ -69,6 +71,25 @@ def connect(path: Path, seconds: float | None = None) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def use_wal(connection: sqlite3.Connection, seconds: float | None = None) -> None:
+    """Switch the file to a write-ahead log, unless it has one. `seconds`: as for `connect`.
+
+    SQLite does not wait here while another connection does the same with a new file: it says that the file is locked.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_locked),
+        stop=stop_after_delay(_wait(seconds)),
+        wait=wait_random(0, 0.02),
+        reraise=True,
+    ):
+        with attempt:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _is_locked(error: BaseException) -> bool:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _one(connection: sqlite3.Connection, question: str) -> Any:

@@ -25,7 +25,15 @@ from cascade.ledger.metadata import matches
 from cascade.ledger.naming import audit_id
 from cascade.ledger.records import BUCKET_S, Anchor, Batch, Content, Entry, Kind
 from cascade.ledger.sqlite import rows
-from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
+from cascade.ledger.sqlite.connection import (
+    BUSY_MS,
+    connect,
+    migrate,
+    transaction,
+    translate_errors,
+    use_wal,
+    version,
+)
 from cascade.ledger.stores import ANCHORS, CANNOT_BE_GRADED, FORGET, KEPT_ENTRIES, Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import parts_of
 
@@ -72,7 +80,7 @@ class SqliteStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version(connection, self._path)  # before any change: it may be another program's file
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
