@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from cascade.ledger.records import Anchor, Batch, Content, Entry
 
 __all__ = [
-    "ANCHORS", "CANNOT_BE_GRADED", "FORGET", "KEPT_ENTRIES", "Filter", "LedgerDown", "NoLedger", "Reader", "Store",
+    "CANNOT_BE_GRADED", "FORGET", "Filter", "LedgerDown", "NoLedger", "Reader", "Store", "anchors_from",
 ]  # fmt: skip
 
 Filter = Mapping[str, str]
@@ -22,9 +22,6 @@ FORGET = (
 """Remove the texts that are not in `contents`; each wants a condition on `request` or `at`."""
 CANNOT_BE_GRADED = "UPDATE audit_samples SET has_content = 0 WHERE has_content = 1 AND"
 """What is left to do where texts were removed."""
-
-ANCHORS = "SELECT w.name, a.seq, a.digest, a.entries, a.ends FROM anchors a JOIN writers w ON w.id = a.writer"
-KEPT_ENTRIES = "SELECT w.name, k.seq, k.previous FROM anchored k JOIN writers w ON w.id = k.writer"
 
 
 class LedgerDown(Exception):
@@ -147,3 +144,18 @@ class Reader(Protocol):
     def close(self) -> None:
         """Disconnect."""
         ...
+
+
+_ANCHORS = "SELECT w.name, a.seq, a.digest, a.entries, a.ends FROM anchors a JOIN writers w ON w.id = a.writer"
+_KEPT_ENTRIES = "SELECT w.name, k.seq, k.previous FROM anchored k JOIN writers w ON w.id = k.writer"
+
+
+def anchors_from(rows: Callable[[str], Iterable[Sequence[Any]]]) -> Mapping[str, Anchor]:
+    """`Reader.anchors` of either database. `rows`: runs a query."""
+    kept: dict[str, dict[int, bytes]] = {}
+    for name, seq, previous in rows(_KEPT_ENTRIES):
+        kept.setdefault(name, {})[seq] = bytes(previous)
+    return {
+        name: Anchor(seq, bytes(digest), entries, ends, kept.get(name, {}))
+        for name, seq, digest, entries, ends in rows(_ANCHORS)
+    }

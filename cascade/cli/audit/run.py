@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -19,6 +17,7 @@ from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
 from cascade.audit.workers import check_spread
 from cascade.cli.audit.workers import audit_spread
 from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.cli.stopping import stop_on_signals
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
@@ -143,30 +142,17 @@ async def _graded(worker: AuditWorker, settings: AuditSettings, options: RunOpti
 
 
 async def _audited(worker: AuditWorker, settings: AuditSettings) -> AuditRun:
-    """Run it. The first signal waits for what is being graded, which is paid for; the second stops at once."""
-    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+    """Run it."""
 
-    def once(number: signal.Signals) -> None:
-        name = "Ctrl-C" if number is signal.SIGINT else number.name
-        if worker.stopped_by is not None and worker.stopped_by.kind == "interrupted":
-            assert running is not None
-            running.cancel()
-            return
-        worker.stop("interrupted", name)
-        samples = "sample" if worker.in_flight == 1 else "samples"
-        if worker.in_flight and settings.batch:
-            stderr.print(
-                f"cascade: {name}: {worker.in_flight} {samples} wait for batches, which go on; the same command collects them"
-            )
-        elif worker.in_flight:
-            longest = 2 * settings.policy.deadline_s
-            stderr.print(
-                f"cascade: {name}: finishing {worker.in_flight} {samples}, at most {longest:g} s; {name} again stops at once"
-            )
+    def what_follows(name: str) -> str | None:
+        samples = f"{worker.in_flight} {'sample' if worker.in_flight == 1 else 'samples'}"
+        if not worker.in_flight:
+            return None
+        if settings.batch:
+            return f"{samples} wait for batches, which go on; the same command collects them"
+        return f"finishing {samples}, at most {2 * settings.policy.deadline_s:g} s; {name} again stops at once"
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
-            loop.add_signal_handler(number, once, number)
+    stop_on_signals(worker, what_follows)
     return await worker.run()
 
 

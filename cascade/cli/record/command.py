@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from cascade.cli.output import pairs, print_json, stderr, stdout, usd
 from cascade.cli.reading import reading_behind
 from cascade.cli.record.running import progress_bar, record_spread, say_what_follows
+from cascade.cli.stopping import stop_on_signals
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
@@ -179,40 +178,18 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
     bar, show_progress = progress_bar(len(inputs.items))
     recorder = Recorder.open(settings, inputs, on_progress=show_progress, known=known)
     say_what_follows(recorder, inputs, is_known=bool(known))
-    _on_signals(recorder, None if settings.batch else settings.policy.deadline_s)
+
+    def what_follows(name: str) -> str:
+        out = recorder.in_flight
+        if settings.batch:  # they go on at the endpoint, and are not waited for
+            under_way = f"{_calls(out)} go on in batches, and the same command collects them"
+            return f"nothing further is sent; {under_way if out else 'writing the corpus'}"
+        waits = f"waiting for {_calls(out)}, at most {settings.policy.deadline_s:g} s" if out else "writing the corpus"
+        return f"no further call is made; {waits}. {name} again stops at once, and loses their replies"
+
+    stop_on_signals(recorder, what_follows)
     with bar:
         return await recorder.run()
-
-
-def _on_signals(recorder: Recorder, longest_s: float | None) -> None:
-    """The first Ctrl-C waits for the calls in flight, which are paid for; the second stops at once.
-
-    `longest_s` None: they are in batches, which go on at the endpoint and are not waited for.
-    """
-    loop, running = asyncio.get_running_loop(), asyncio.current_task()
-
-    def once(number: signal.Signals) -> None:
-        name = "Ctrl-C" if number is signal.SIGINT else number.name
-        if recorder.stopped_by is not None and recorder.stopped_by.kind == "interrupted":
-            assert running is not None
-            running.cancel()
-            return
-        recorder.stop("interrupted", name)
-        out = recorder.in_flight
-        if longest_s is None:
-            under_way = (
-                f"{_calls(out)} go on in batches, and the same command collects them" if out else "writing the corpus"
-            )
-            stderr.print(f"cascade: {name}: nothing further is sent; {under_way}")
-            return
-        waits = f"waiting for {_calls(out)}, at most {longest_s:g} s" if out else "writing the corpus"
-        stderr.print(
-            f"cascade: {name}: no further call is made; {waits}. {name} again stops at once, and loses their replies"
-        )
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
-            loop.add_signal_handler(number, once, number)
 
 
 def _calls(count: int) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
-from contextlib import suppress
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cascade.cli.output import stderr, usd
+from cascade.cli.stopping import stop_on_signals
 from cascade.cluster import Cluster, open_cluster
 from cascade.recording.inputs import Inputs
 from cascade.recording.progress import RecordingProgress, Report, Settings
@@ -57,7 +56,14 @@ async def record_spread(settings: Settings, inputs: Inputs, workers: int, schedu
         say_what_follows(spreading.before, inputs)
         cluster = await asyncio.to_thread(open_cluster, scheduler, workers, modules=RECORDING_MODULES)
         try:
-            _on_signals(spreading, settings.policy.deadline_s)
+            longest = settings.policy.deadline_s
+            stop_on_signals(
+                spreading,
+                lambda name: (
+                    f"no further call is made; waiting for the workers' calls in flight, at most {longest:g} s."
+                    f" {name} again stops at once, and loses their replies"
+                ),
+            )
             with bar:
                 await _spread(spreading, cluster)
                 return await spreading.finish()
@@ -74,24 +80,3 @@ async def _spread(spreading: Spreading, cluster: Cluster) -> None:
     except asyncio.CancelledError:
         cluster.close()
         raise
-
-
-def _on_signals(spreading: Spreading, longest_s: float) -> None:
-    """The first Ctrl-C waits for the workers' calls in flight, which are paid for; the second stops at once."""
-    loop, running = asyncio.get_running_loop(), asyncio.current_task()
-
-    def once(number: signal.Signals) -> None:
-        name = "Ctrl-C" if number is signal.SIGINT else number.name
-        if spreading.stopped_by is not None and spreading.stopped_by.kind == "interrupted":
-            assert running is not None
-            running.cancel()
-            return
-        spreading.stop("interrupted", name)
-        stderr.print(
-            f"cascade: {name}: no further call is made; waiting for the workers' calls in flight, at most {longest_s:g} s."
-            f" {name} again stops at once, and loses their replies"
-        )
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
-            loop.add_signal_handler(number, once, number)

@@ -20,7 +20,7 @@ from cascade.ledger.postgres import rows
 from cascade.ledger.postgres.connection import ORDER, Connection, Session, disconnect, scalar, transaction
 from cascade.ledger.postgres.schema import SCHEMA
 from cascade.ledger.records import BUCKET_S, Anchor, Content, Entry
-from cascade.ledger.stores import ANCHORS, CANNOT_BE_GRADED, FORGET, KEPT_ENTRIES, Filter, LedgerDown
+from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, anchors_from
 from cascade.ledger.sums import parts_of
 
 __all__ = ["PostgresReader"]
@@ -149,13 +149,7 @@ class PostgresReader:
 
     def anchors(self) -> Mapping[str, Anchor]:
         """Where the chains begin that `ledger prune` has shortened, by writer."""
-        kept: dict[str, dict[int, bytes]] = {}
-        for name, seq, previous in self._rows(KEPT_ENTRIES):
-            kept.setdefault(name, {})[seq] = bytes(previous)
-        return {
-            name: Anchor(seq, bytes(digest), entries, ends, kept.get(name, {}))
-            for name, seq, digest, entries, ends in self._rows(ANCHORS)
-        }
+        return anchors_from(self._rows)
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
         """Entries in the order of storing: those with an id above `after`, in [since, until)."""

@@ -34,7 +34,7 @@ from cascade.ledger.sqlite.connection import (
     use_wal,
     version,
 )
-from cascade.ledger.stores import ANCHORS, CANNOT_BE_GRADED, FORGET, KEPT_ENTRIES, Filter, LedgerDown, NoLedger
+from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, NoLedger, anchors_from
 from cascade.ledger.sums import parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
@@ -273,13 +273,7 @@ class SqliteReader:
 
     def anchors(self) -> Mapping[str, Anchor]:
         """Where the chains begin that `ledger prune` has shortened, by writer."""
-        kept: dict[str, dict[int, bytes]] = {}
-        for name, seq, previous in self._rows(KEPT_ENTRIES):
-            kept.setdefault(name, {})[seq] = bytes(previous)
-        return {
-            name: Anchor(seq, bytes(digest), entries, ends, kept.get(name, {}))
-            for name, seq, digest, entries, ends in self._rows(ANCHORS)
-        }
+        return anchors_from(self._rows)
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
         """Entries in the order of storing: those with an id above `after`, in [since, until)."""
